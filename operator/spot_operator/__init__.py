@@ -1,0 +1,1 @@
+"""The operator: it observes one SpotTrainingJob, decides, persists the intent and acts."""

@@ -1,0 +1,513 @@
+"""The values that observe, decide and act hand to one another.
+
+observe makes an `Observation`, decide turns it and a time into a `Decision`, reconcile
+persists the decision's status and act executes its actions. Everything here is frozen;
+what could not be read is `UNKNOWN`, which is not the same as absent (`None`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Any, Final, Literal
+
+from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
+
+Json = Mapping[str, Any]
+
+
+class Unknown(Enum):
+    """The type of `UNKNOWN`: the API server could not tell. It forbids destructive action."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+# --- what the user wants: effective values, defaults applied, references resolved -----------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Nodes of one capacity type and how to get a pod onto them."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_affinity_terms: tuple[Json, ...] = ()
+    """nodeSelectorTerms, ORed by Kubernetes; merged with the template's own required terms."""
+    tolerations: tuple[Json, ...] = ()
+    price_per_node_hour: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Location:
+    bucket: str
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = ""
+    credentials_secret: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeLocation:
+    claim_name: str
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSpec:
+    location: S3Location | VolumeLocation
+    run_id: str
+    if_exists: Literal["Resume", "Fail"] = "Resume"
+    interval_seconds: int = 300
+    keep_last: int = 3
+
+
+class FallbackPolicy(StrEnum):
+    RULES = "Rules"
+    SPOT_ONLY = "SpotOnly"
+    ON_DEMAND_ONLY = "OnDemandOnly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FallbackSpec:
+    """When to leave spot capacity; the first rule that fires wins, and there is no way back."""
+
+    policy: FallbackPolicy = FallbackPolicy.RULES
+    interruptions_count: int | None = None
+    interruptions_window_seconds: int = 3600
+    before_deadline_seconds: int | None = None
+    after_pending_seconds: int | None = None
+
+
+class DeadlineAction(StrEnum):
+    CONTINUE = "Continue"
+    SUSPEND = "Suspend"
+    FAIL = "Fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlineSpec:
+    finish_by: datetime
+    """Absolute: spec.deadline.finishBy, or creation time + secondsAfterCreation."""
+    expected_duration_seconds: int | None = None
+    action: DeadlineAction = DeadlineAction.CONTINUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailurePolicy:
+    backoff_limit: int = 6
+    window_seconds: int = 3600
+    out_of_memory_limit: int = 2
+
+
+class PodRetention(StrEnum):
+    ALL = "All"
+    LAST_FAILED = "LastFailed"
+    NONE = "None"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    suspend: bool
+    trainer_container: str
+    """Name of the container whose end is the pod's end."""
+    template: Json
+    """spec.template as the user wrote it: {metadata, spec}."""
+    template_fingerprint: str
+    """Hex digest of what makes two jobs the same training run (template, numNodes)."""
+    grace_seconds: int
+    """terminationGracePeriodSeconds of the pod."""
+    spot_notice_seconds: int
+    """What a notice on spot leaves (capacity.spot.noticeSeconds, else by preset)."""
+    spot: Pool
+    on_demand: Pool
+    checkpoint: CheckpointSpec
+    fallback: FallbackSpec = FallbackSpec()
+    deadline: DeadlineSpec | None = None
+    failure_policy: FailurePolicy = FailurePolicy()
+    pod_retention: PodRetention = PodRetention.LAST_FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvalidSpec:
+    """A spec that must not be acted on: which field, what is wrong, what to do."""
+
+    field: str
+    why: str
+
+
+# --- what the operator remembers: status ----------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    type: ConditionType
+    status: bool | None
+    """None is the API's `Unknown`."""
+    reason: Reason
+    message: str
+    last_transition_time: datetime
+    observed_generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """A stop signal that was seen on a pod's node, kept so that a verdict survives the node."""
+
+    signal: str
+    """For example `taint karpenter.sh/disrupted`."""
+    first_seen_time: datetime
+    confirmed_reclaim: bool
+    """The signal itself says that spot capacity is being taken away."""
+    chosen_disruption: bool
+    """Something says that the cluster chose this (consolidation, scale-down, upgrade)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodRecord:
+    """What is known of one pod of the gang, so that a lost pod can still be judged."""
+
+    name: str
+    rank: int
+    uid: str | None = None
+    node_name: str | None = None
+    node_uid: str | None = None
+    boot_id: str | None = None
+    zone: str | None = None
+    scheduled_time: datetime | None = None
+    started_time: datetime | None = None
+    node_gone_time: datetime | None = None
+    """When the pod's node object (by UID) was first seen to be gone."""
+    notice: Notice | None = None
+    exit_time: datetime | None = None
+    """When an exit 0 without an outcome was first seen; Complete is held back for 10 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """The operator's own intent to end the gang, written before any pod is deleted."""
+
+    reason: StopReason
+    time: datetime
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gang:
+    incarnation: int
+    capacity_type: CapacityType
+    created_time: datetime
+    pods: tuple[PodRecord, ...]
+    stop: Stop | None = None
+    accounted_until: datetime | None = None
+    """Node time up to here is already in status.cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """One ended incarnation and the verdict on it. Counters derive from these facts."""
+
+    time: datetime
+    incarnation: int
+    capacity_type: CapacityType
+    cause: Cause
+    evidence: str
+    row: str
+    """Row of the classification table that decided."""
+    pod_uid: str
+    charged: bool
+    """Counts towards failurePolicy.backoffLimit."""
+    durable_step: int | None = None
+    """Durable step when the incarnation ended, for progress between failures."""
+    lost_steps: int | None = None
+    lost_seconds: float | None = None
+    exit_code: int | None = None
+    node_name: str | None = None
+    node_uid: str | None = None
+    """Kept so that a verdict can be upgraded when the node turns out to be gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartCounts:
+    interruptions: int = 0
+    failures: int = 0
+    out_of_memory: int = 0
+    infrastructure: int = 0
+    requested: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapacityStatus:
+    type: CapacityType
+    since: datetime
+    reason: Reason
+    message: str = ""
+    next_decision_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    percentage: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    durable_step: int | None = None
+    durable_time: datetime | None = None
+    incarnation: int | None = None
+    """Who reported `step`; a rate is only measured between reports of one incarnation."""
+    steps_per_second: float | None = None
+    estimated_completion_time: datetime | None = None
+    reported_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointStatus:
+    name: str
+    step: int
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    spot_node_seconds: float = 0.0
+    on_demand_node_seconds: float = 0.0
+    spent: Decimal | None = None
+    on_demand_only: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastFailure:
+    pod: str
+    container: str
+    exit_code: int | None
+    reason: str
+    message: str
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    observed_generation: int = 0
+    phase: Phase = Phase.PENDING
+    conditions: tuple[Condition, ...] = ()
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    deadline: datetime | None = None
+    incarnation: int = 0
+    """The highest incarnation ever intended; rises on every launch, never falls."""
+    claims: bool = False
+    """A container of this job has shown that it speaks the store's claim protocol."""
+    capacity: CapacityStatus | None = None
+    gang: Gang | None = None
+    next_launch_time: datetime | None = None
+    """Back-off: no launch before this time."""
+    restarts: RestartCounts = RestartCounts()
+    recent_restarts: tuple[Restart, ...] = ()
+    """Newest last, at most 50."""
+    progress: Progress = Progress()
+    checkpoint: CheckpointStatus | None = None
+    cost: Cost = Cost()
+    last_failure: LastFailure | None = None
+    message: str = ""
+    """The one line that `kubectl get` prints."""
+
+
+# --- what the operator sees -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodCondition:
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerTermination:
+    exit_code: int
+    reason: str = ""
+    message: str = ""
+    """The termination message, raw: an outcome, or whatever the program wrote."""
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerView:
+    """State of the trainer container; all three None before the kubelet reported it."""
+
+    waiting_reason: str | None = None
+    waiting_message: str = ""
+    running_since: datetime | None = None
+    terminated: ContainerTermination | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodView:
+    name: str
+    uid: str
+    incarnation: int
+    rank: int
+    created: datetime
+    phase: str
+    """Pending | Running | Succeeded | Failed | Unknown"""
+    node_name: str | None = None
+    deletion_timestamp: datetime | None = None
+    deletion_grace_seconds: int | None = None
+    status_reason: str = ""
+    status_message: str = ""
+    conditions: tuple[PodCondition, ...] = ()
+    trainer: ContainerView = ContainerView()
+    init_waiting_reason: str | None = None
+    init_waiting_message: str = ""
+    started_any_container: bool = False
+
+    def condition(self, type_: str) -> PodCondition | None:
+        return next((c for c in self.conditions if c.type == type_), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taint:
+    key: str
+    value: str = ""
+    effect: str = ""
+    time_added: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCondition:
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeView:
+    name: str
+    uid: str
+    boot_id: str = ""
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unschedulable: bool = False
+    deletion_timestamp: datetime | None = None
+    taints: tuple[Taint, ...] = ()
+    conditions: tuple[NodeCondition, ...] = ()
+    event_reasons: frozenset[str] = frozenset()
+    """Reasons of recent Events on this node (by UID or name); read only when a signal is seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The newest accepted progress report of the job, merged by lineage."""
+
+    pod_uid: str
+    received: datetime
+    incarnation: int | None = None
+    """None: a client that does not speak our extension (plain Kubeflow protocol)."""
+    percentage: int | None = None
+    estimated_remaining_seconds: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    durable_step: int | None = None
+    durable_time: datetime | None = None
+    checkpoint_name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodRefusal:
+    """The API server refused to create a pod of the current gang (quota, policy, webhook)."""
+
+    pod_name: str
+    message: str
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """All that is known of one job at one moment."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: datetime
+    spec: JobSpec | InvalidSpec
+    status: JobStatus
+    pods: tuple[PodView, ...] | Unknown
+    """Live list of the job's pods (label job-uid and our controller reference)."""
+    departed: tuple[PodView, ...] = ()
+    """Last state that the watch showed of the job's pods whose object is gone by now."""
+    nodes: Mapping[str, NodeView | None | Unknown] = field(default_factory=dict)
+    """Every node named by a pod, a pod record or a restart younger than ten minutes.
+
+    None is known to be absent (live read); a node of another UID than recorded is a new one."""
+    report: Report | None = None
+    refusal: PodRefusal | None = None
+    deletion_requested: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    status_ca: str = ""
+    """PEM of the CA that signs the status server, for the pods' annotation."""
+    status_url: str = ""
+    """Full URL that the job's pods report to; empty: no status server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """What the platform team sets for every job (chart values)."""
+
+    spot_unreachable_toleration_seconds: int = 60
+    on_demand_unreachable_toleration_seconds: int = 300
+    protect_from_voluntary_disruption: bool = True
+    """Pods carry karpenter.sh/do-not-disrupt and safe-to-evict "false"."""
+    plain_take_over_seconds: int = 120
+    """How long a node object must be absent before a plain container's pod counts as dead."""
+    complete_hold_seconds: int = 10
+    backoff_base_seconds: int = 10
+    backoff_max_seconds: int = 300
+    on_demand_reserve_seconds: int = 120
+    """Default reserve before the deadline when the job names none: provision, pull, restore."""
+
+
+# --- what is to be done ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatePod:
+    """Create by deterministic name; AlreadyExists is ours only if the owner's UID is ours."""
+
+    name: str
+    manifest: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletePod:
+    """Delete gracefully with a UID precondition; not found is success."""
+
+    name: str
+    uid: str
+    why: str
+
+
+Action = CreatePod | DeletePod
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """A Kubernetes Event on the job, emitted only after the status write succeeded."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    status: JobStatus
+    actions: tuple[Action, ...] = ()
+    events: tuple[JobEvent, ...] = ()
+    next_look: timedelta | None = None
+    """Look again after this long even if nothing is heard; None: only when woken."""
