@@ -1,0 +1,33 @@
+"""Checkpoint and resume for PyTorch training on capacity that can vanish.
+
+The names below are imported on first use, so that `import spot_trainer.contract` (which
+the operator does, in an image without torch) costs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spot_trainer.data import ShuffledSampler
+    from spot_trainer.loop import Run
+    from spot_trainer.state import Values
+
+_EXPORTS = {
+    "Run": "spot_trainer.loop",
+    "ShuffledSampler": "spot_trainer.data",
+    "Values": "spot_trainer.state",
+}
+
+__all__ = ["Run", "ShuffledSampler", "Values"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
