@@ -146,7 +146,8 @@ class Condition:
     type: ConditionType
     status: bool | None
     """None is the API's `Unknown`."""
-    reason: Reason
+    reason: str
+    """A `Reason`, or the trainer's own word for why a restart cannot help."""
     message: str
     last_transition_time: datetime
     observed_generation: int

@@ -9,7 +9,7 @@ so that an older operator can read what a newer one wrote; what it cannot read a
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -58,7 +58,8 @@ def camel(name: str) -> str:
 
 
 @cache
-def _fields(cls: type) -> tuple[tuple[str, str, Any, bool], ...]:
+def _fields(cls: Hashable) -> tuple[tuple[str, str, Any, bool], ...]:
+    assert isinstance(cls, type)
     hints = typing.get_type_hints(cls)
     return tuple(
         (

@@ -70,7 +70,11 @@ def stop_signals(node: NodeView) -> tuple[Signal, ...]:
             or (condition.type == "VMEventScheduled" and condition.message.startswith(AZURE_PREEMPT_PREFIX))
         ):
             found.append(Signal(name=f"condition {condition.type}", confirmed_reclaim=True))
-        elif condition.type == "Ready" and condition.status == "False" and SHUTDOWN_MESSAGE in condition.message:
+        elif (
+            condition.type == "Ready"
+            and condition.status == "False"
+            and SHUTDOWN_MESSAGE in condition.message
+        ):
             found.append(Signal(name=SHUTDOWN_MESSAGE, confirmed_reclaim=False))
     if node.deletion_timestamp is not None:
         found.append(Signal(name="node deletionTimestamp", confirmed_reclaim=False))

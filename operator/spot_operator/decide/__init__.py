@@ -1,0 +1,265 @@
+"""The decision: a pure, total function of a snapshot and a time.
+
+Invariant: no I/O, no clock, no randomness, and no exception for any state of the cluster.
+`STEPS` is the specification, read from top to bottom: each step takes what the ones before
+it have decided, and a step that settles the matter ends the list.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from spot_operator.decide import restarts
+from spot_operator.decide.capacity import latest_spot_time, reserve_seconds
+from spot_operator.decide.conditions import derive_message, derive_phase, is_finished, with_condition
+from spot_operator.decide.cost import account
+from spot_operator.decide.draft import Draft
+from spot_operator.decide.gang import refresh_gang
+from spot_operator.decide.lifecycle import choose, create_missing, judge, launch, stop
+from spot_operator.decide.pod_conditions import note_pods
+from spot_operator.decide.progress import merge_report, newest_checkpoint, remaining_work_seconds
+from spot_operator.decide.retention import clean_up
+from spot_operator.decide.verdicts import upgraded
+from spot_operator.model import (
+    UNKNOWN,
+    Decision,
+    InvalidSpec,
+    JobEvent,
+    JobSpec,
+    JobStatus,
+    Observation,
+    PolicySettings,
+)
+from spot_operator.names import CapacityType, ConditionType, Reason
+
+__all__ = ["STEPS", "decide"]
+
+UNKNOWN_RETRY: Final = timedelta(seconds=5)
+SOONEST_LOOK: Final = timedelta(seconds=1)
+
+Step = Callable[[Draft], Draft]
+
+
+def take_stock(draft: Draft) -> Draft:
+    """Remember what is seen now: pods, nodes, notices, progress, cost."""
+    status, observation = draft.status, draft.observation
+    report = observation.report
+    status = replace(
+        status,
+        progress=merge_report(status.progress, report),
+        claims=status.claims or (report is not None and report.incarnation is not None),
+        deadline=draft.spec.deadline.finish_by if draft.spec.deadline is not None else None,
+        checkpoint=newest_checkpoint(
+            status.checkpoint,
+            name=report.checkpoint_name if report is not None else None,
+            step=report.durable_step if report is not None else None,
+            time=(report.durable_time or report.received) if report is not None else None,
+        ),
+    )
+    if status.gang is not None:
+        gang = refresh_gang(status.gang, observation, draft.now)
+        cost, gang = account(status.cost, gang, draft.spec, draft.now)
+        status = replace(status, gang=gang, cost=cost)
+    return replace(draft, status=status)
+
+
+def reconsider_verdicts(draft: Draft) -> Draft:
+    """Upgrade verdicts for which the evidence came late."""
+    status = draft.status
+    counts, renewed = status.restarts, []
+    for restart in status.recent_restarts:
+        better = upgraded(restart, draft.observation, draft.now)
+        if better != restart:
+            counts = restarts.recount(counts, restart.cause, better.cause)
+            draft = draft.say(
+                "Normal", str(better.cause), f"incarnation {better.incarnation}: {better.evidence}"
+            )
+        renewed.append(better)
+    return draft.with_status(restarts=counts, recent_restarts=tuple(renewed))
+
+
+def assess_deadline(draft: Draft) -> Draft:
+    """Say in time that the deadline is in danger, with the numbers."""
+    deadline = draft.spec.deadline
+    if deadline is None:
+        return draft
+    left = (deadline.finish_by - draft.now).total_seconds()
+    if left <= 0:
+        return draft.note(
+            ConditionType.DEADLINE_AT_RISK,
+            True,
+            Reason.DEADLINE_EXCEEDED,
+            f"the deadline {deadline.finish_by.isoformat()} is over",
+        )
+    remaining = remaining_work_seconds(draft.status, draft.spec)
+    gang = draft.status.gang
+    on_demand = gang is not None and gang.capacity_type is CapacityType.ON_DEMAND
+    reserve = 0 if on_demand else reserve_seconds(draft.spec, draft.settings)
+    draft = draft.look_at(deadline.finish_by)
+    if remaining is not None and remaining > left:
+        return draft.note(
+            ConditionType.DEADLINE_AT_RISK,
+            True,
+            Reason.DEADLINE_NEAR,
+            f"{remaining:.0f} s of work left, {left:.0f} s to the deadline; a later deadline, more or faster "
+            "nodes, or fewer steps would help",
+        )
+    known = "unknown" if remaining is None else f"{remaining:.0f} s"
+    return draft.note(
+        ConditionType.DEADLINE_AT_RISK,
+        False,
+        Reason.DEADLINE_FEASIBLE,
+        f"work left: {known}; reserve: {reserve} s; leaves spot at {latest_spot_time(draft.spec, draft.status, draft.settings)}",
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (
+    take_stock,
+    reconsider_verdicts,
+    judge,
+    choose,
+    stop,
+    launch,
+    create_missing,
+    note_pods,
+    assess_deadline,
+)
+
+
+def decide(observation: Observation, now: datetime, settings: PolicySettings) -> Decision:
+    """What to write to status, what to do, what to say, and when to look again."""
+    status = observation.status
+    if observation.deletion_requested:
+        # Owner references let the garbage collector stop the pods gracefully.
+        return Decision(status=status)
+    if observation.pods is UNKNOWN:
+        return Decision(status=status, next_look=UNKNOWN_RETRY)
+    if isinstance(observation.spec, InvalidSpec):
+        return _refuse(observation, observation.spec, now)
+    draft = Draft(
+        observation=observation,
+        spec=observation.spec,
+        now=now,
+        settings=settings,
+        status=replace(status, observed_generation=observation.generation),
+    )
+    if is_finished(status):
+        draft = clean_up(draft)
+        return Decision(status=draft.status, actions=draft.actions)
+    for step in STEPS:
+        if draft.done:
+            break
+        draft = step(draft)
+    return _conclude(draft)
+
+
+def _conclude(draft: Draft) -> Decision:
+    generation = draft.observation.generation
+    status = with_condition(
+        draft.status,
+        ConditionType.ACCEPTED,
+        True,
+        Reason.ACCEPTED,
+        "the spec is valid",
+        now=draft.now,
+        generation=generation,
+    )
+    noted = {note.type for note in draft.notes}
+    if ConditionType.SUSPENDED not in noted and status.conditions:
+        draft = _note_not_suspended(draft)
+    for note in draft.notes:
+        status = with_condition(
+            status,
+            note.type,
+            note.status,
+            note.reason,
+            note.message,
+            now=draft.now,
+            generation=generation,
+            keep_message=note.type is ConditionType.DEADLINE_AT_RISK,
+        )
+    status = replace(status, phase=derive_phase(status))
+    status = replace(status, message=derive_message(status))
+    draft = clean_up(replace(draft, status=status))
+    return Decision(
+        status=draft.status,
+        actions=draft.actions,
+        events=draft.events + _condition_events(draft.observation.status, draft.status),
+        next_look=_next_look(draft),
+    )
+
+
+def _note_not_suspended(draft: Draft) -> Draft:
+    old = next((c for c in draft.status.conditions if c.type is ConditionType.SUSPENDED), None)
+    if old is None:
+        return draft
+    return draft.note(ConditionType.SUSPENDED, False, Reason.RESUMED, "the job is not suspended")
+
+
+def _next_look(draft: Draft) -> timedelta | None:
+    future = [look - draft.now for look in draft.looks]
+    return max(min(future), SOONEST_LOOK) if future else None
+
+
+def _refuse(observation: Observation, invalid: InvalidSpec, now: datetime) -> Decision:
+    """Nothing is launched, stopped or judged by a spec that nobody could have meant."""
+    message = f"{invalid.field}: {invalid.why}"
+    status = replace(observation.status, observed_generation=observation.generation)
+    for type_ in (ConditionType.ACCEPTED, ConditionType.PODS_READY):
+        if type_ is ConditionType.ACCEPTED or status.gang is None:
+            status = with_condition(
+                status,
+                type_,
+                False,
+                Reason.INVALID_SPEC,
+                message,
+                now=now,
+                generation=observation.generation,
+            )
+    status = replace(status, phase=derive_phase(status), message=message)
+    return Decision(status=status, events=_condition_events(observation.status, status))
+
+
+EVENT_CONDITIONS: Final = {
+    (ConditionType.ACCEPTED, False): "Warning",
+    (ConditionType.DEADLINE_AT_RISK, True): "Warning",
+    (ConditionType.SUSPENDED, True): "Normal",
+    (ConditionType.SUSPENDED, False): "Normal",
+    (ConditionType.CAPACITY_AVAILABLE, False): "Warning",
+}
+
+WARNED_POD_REASONS: Final = frozenset(
+    {
+        Reason.MISSING_OBJECT,
+        Reason.CONTAINER_CONFIG_ERROR,
+        Reason.IMAGE_PULL_FAILED,
+        Reason.POD_CREATION_REFUSED,
+        Reason.WAITING_FOR_OLD_POD,
+    }
+)
+
+
+def _condition_events(old: JobStatus, new: JobStatus) -> tuple[JobEvent, ...]:
+    """An event for every condition that a person should hear about and that has just changed."""
+    before = {condition.type: condition for condition in old.conditions}
+    events = []
+    for condition in new.conditions:
+        previous = before.get(condition.type)
+        if previous is not None and (previous.status, previous.reason) == (
+            condition.status,
+            condition.reason,
+        ):
+            continue
+        severity = EVENT_CONDITIONS.get((condition.type, bool(condition.status)))
+        if condition.type is ConditionType.PODS_READY and condition.reason in WARNED_POD_REASONS:
+            severity = "Warning"
+        if severity is not None and condition.status is not None:
+            events.append(
+                JobEvent(
+                    type="Warning" if severity == "Warning" else "Normal",
+                    reason=condition.reason,
+                    message=condition.message,
+                )
+            )
+    return tuple(events)

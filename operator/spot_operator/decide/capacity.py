@@ -1,0 +1,155 @@
+"""Spot or on-demand: the `Rules` policy, in order; the first rule that fires wins.
+
+There is no way back from on-demand while `returnToSpot` is Never, so a rule that fired
+once stays decided (status.capacity remembers it).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from spot_operator.decide.fates import was_never_bound
+from spot_operator.decide.progress import remaining_work_seconds
+from spot_operator.model import FallbackPolicy, JobSpec, JobStatus, PolicySettings, Restart
+from spot_operator.names import CapacityType, Cause, Reason
+
+STICKY_REASONS: Final = frozenset({Reason.AFTER_INTERRUPTIONS, Reason.DEADLINE_NEAR, Reason.AFTER_PENDING})
+
+LOSSES: Final = frozenset({Cause.INTERRUPTION, Cause.NODE_LOST})
+"""Capacity taken away. A chosen disruption (drain, consolidation) is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    type: CapacityType
+    reason: Reason
+    message: str
+    next_decision_time: datetime | None = None
+    """The next time at which the answer could change by itself."""
+
+
+def choose_capacity(spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings) -> Choice:
+    match spec.fallback.policy:
+        case FallbackPolicy.ON_DEMAND_ONLY:
+            return Choice(
+                type=CapacityType.ON_DEMAND,
+                reason=Reason.ON_DEMAND_ONLY,
+                message="fallback.policy is OnDemandOnly",
+            )
+        case FallbackPolicy.SPOT_ONLY:
+            return Choice(
+                type=CapacityType.SPOT, reason=Reason.SPOT_ONLY, message="fallback.policy is SpotOnly"
+            )
+        case FallbackPolicy.RULES:
+            return _by_rules(spec, status, now, settings)
+
+
+def _by_rules(spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings) -> Choice:
+    current = status.capacity
+    if current is not None and current.type is CapacityType.ON_DEMAND and current.reason in STICKY_REASONS:
+        return Choice(type=current.type, reason=current.reason, message=current.message)
+    fired = (
+        _after_interruptions(spec, status, now)
+        or _deadline_near(spec, status, now, settings)
+        or _after_pending(spec, status, now)
+    )
+    if fired is not None:
+        return fired
+    return Choice(
+        type=CapacityType.SPOT,
+        reason=Reason.SPOT_FIRST,
+        message="no fallback rule has fired",
+        next_decision_time=_next_decision_time(spec, status, settings),
+    )
+
+
+def interruptions_in_window(restarts: tuple[Restart, ...], window_seconds: int, now: datetime) -> int:
+    since = now - timedelta(seconds=window_seconds)
+    return sum(
+        1
+        for restart in restarts
+        if restart.cause in LOSSES and restart.capacity_type is CapacityType.SPOT and restart.time > since
+    )
+
+
+def _after_interruptions(spec: JobSpec, status: JobStatus, now: datetime) -> Choice | None:
+    limit = spec.fallback.interruptions_count
+    if limit is None:
+        return None
+    window = spec.fallback.interruptions_window_seconds
+    count = interruptions_in_window(status.recent_restarts, window, now)
+    if count < limit:
+        return None
+    return Choice(
+        type=CapacityType.ON_DEMAND,
+        reason=Reason.AFTER_INTERRUPTIONS,
+        message=f"{count} interruptions within {window} s reached the limit of {limit}",
+    )
+
+
+def latest_spot_time(spec: JobSpec, status: JobStatus, settings: PolicySettings) -> datetime | None:
+    """Deadline less the remaining work and the reserve: from here on only on-demand will do."""
+    if spec.deadline is None:
+        return None
+    remaining = remaining_work_seconds(status, spec) or 0.0
+    lead = remaining + reserve_seconds(spec, settings)
+    try:
+        return (spec.deadline.finish_by - timedelta(seconds=lead)).replace(microsecond=0)
+    except OverflowError:
+        return spec.deadline.finish_by.min.replace(tzinfo=spec.deadline.finish_by.tzinfo)
+
+
+def reserve_seconds(spec: JobSpec, settings: PolicySettings) -> int:
+    if spec.fallback.before_deadline_seconds is not None:
+        return spec.fallback.before_deadline_seconds
+    return settings.on_demand_reserve_seconds
+
+
+def _deadline_near(
+    spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings
+) -> Choice | None:
+    latest = latest_spot_time(spec, status, settings)
+    if latest is None or now < latest:
+        return None
+    remaining = remaining_work_seconds(status, spec)
+    work = "an unknown amount of" if remaining is None else f"{remaining:.0f} s of"
+    assert spec.deadline is not None
+    left = (spec.deadline.finish_by - now).total_seconds()
+    return Choice(
+        type=CapacityType.ON_DEMAND,
+        reason=Reason.DEADLINE_NEAR,
+        message=f"{left:.0f} s to the deadline, {work} work left, "
+        f"{reserve_seconds(spec, settings)} s kept in reserve",
+    )
+
+
+def pending_since(status: JobStatus) -> datetime | None:
+    """Since when the gang has been waiting for a node."""
+    gang = status.gang
+    if gang is None or gang.stop is not None:
+        return None
+    if all(not was_never_bound(record, None) for record in gang.pods):
+        return None
+    return gang.created_time
+
+
+def _after_pending(spec: JobSpec, status: JobStatus, now: datetime) -> Choice | None:
+    limit = spec.fallback.after_pending_seconds
+    since = pending_since(status)
+    if limit is None or since is None or status.gang is None:
+        return None
+    if status.gang.capacity_type is not CapacityType.SPOT or now < since + timedelta(seconds=limit):
+        return None
+    return Choice(
+        type=CapacityType.ON_DEMAND,
+        reason=Reason.AFTER_PENDING,
+        message=f"no spot capacity for {limit} s",
+    )
+
+
+def _next_decision_time(spec: JobSpec, status: JobStatus, settings: PolicySettings) -> datetime | None:
+    times = [latest_spot_time(spec, status, settings)]
+    since = pending_since(status)
+    if since is not None and spec.fallback.after_pending_seconds is not None:
+        times.append(since + timedelta(seconds=spec.fallback.after_pending_seconds))
+    return min((time for time in times if time is not None), default=None)

@@ -1,0 +1,156 @@
+"""Is a pod of the gang alive, ended, lost, or out of sight?
+
+Invariant: doubt is a value (`UNCERTAIN`) and never leads to a relaunch or a deletion. A
+pod on a dead machine counts as lost at once only where its container claims the store,
+since the claim fences it; a plain container's successor waits until it is surely dead.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from spot_operator.decide.signals import is_ready, is_shut_down, unreachable_since
+from spot_operator.model import (
+    UNKNOWN,
+    Gang,
+    NodeView,
+    Observation,
+    PodRecord,
+    PodView,
+    PolicySettings,
+    Unknown,
+)
+from spot_operator.names import CapacityType
+
+
+class Fate(Enum):
+    NOT_CREATED = auto()
+    ALIVE = auto()
+    ENDED = auto()
+    """The kubelet reported the trainer container's end."""
+    GONE = auto()
+    """The pod object is gone."""
+    DEAD_NODE = auto()
+    """The pod object is there, its machine is not."""
+    UNCERTAIN = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodFate:
+    record: PodRecord
+    fate: Fate
+    pod: PodView | None
+    """The pod as it is, or as it was last seen."""
+    node: NodeView | None | Unknown
+    """The very node that the pod was bound to (same UID); None: it is gone."""
+    surely_dead: bool
+    """No process of this pod can still be running."""
+
+
+def node_of(record: PodRecord, pod: PodView | None, observation: Observation) -> NodeView | None | Unknown:
+    """The node that the pod was bound to; a node of the same name with another UID is not it."""
+    name = (pod.node_name if pod is not None else None) or record.node_name
+    if name is None:
+        return UNKNOWN
+    node = observation.nodes.get(name, UNKNOWN)
+    if isinstance(node, NodeView) and record.node_uid is not None and node.uid != record.node_uid:
+        return None
+    return node
+
+
+def find_pod(record: PodRecord, pods: tuple[PodView, ...]) -> PodView | None:
+    if record.uid is not None:
+        return next((pod for pod in pods if pod.uid == record.uid), None)
+    return next((pod for pod in pods if pod.name == record.name), None)
+
+
+def pod_fate(
+    record: PodRecord, gang: Gang, observation: Observation, now: datetime, settings: PolicySettings
+) -> PodFate:
+    if observation.pods is UNKNOWN:
+        return PodFate(record=record, fate=Fate.UNCERTAIN, pod=None, node=UNKNOWN, surely_dead=False)
+    pod = find_pod(record, observation.pods)
+    if pod is None and record.uid is None:
+        return PodFate(record=record, fate=Fate.NOT_CREATED, pod=None, node=UNKNOWN, surely_dead=True)
+    if pod is None:
+        last_seen = find_pod(record, observation.departed)
+        node = node_of(record, last_seen, observation)
+        return PodFate(
+            record=record,
+            fate=Fate.GONE,
+            pod=last_seen,
+            node=node,
+            surely_dead=_is_gone_pod_dead(record, last_seen, node, now, settings),
+        )
+    node = node_of(record, pod, observation)
+    if is_terminal(pod):
+        return PodFate(record=record, fate=Fate.ENDED, pod=pod, node=node, surely_dead=True)
+    dead = _is_node_dead(pod, node, gang, now, settings)
+    return PodFate(
+        record=record,
+        fate=Fate.DEAD_NODE if dead else Fate.ALIVE,
+        pod=pod,
+        node=node,
+        surely_dead=dead and _is_machine_surely_off(record, node, now, settings),
+    )
+
+
+def is_terminal(pod: PodView) -> bool:
+    """The trainer container has ended; other containers of the pod do not count."""
+    return pod.trainer.terminated is not None or pod.phase in ("Succeeded", "Failed")
+
+
+def was_never_bound(record: PodRecord, pod: PodView | None) -> bool:
+    return record.node_name is None and (pod is None or pod.node_name is None)
+
+
+def _is_gone_pod_dead(
+    record: PodRecord,
+    last_seen: PodView | None,
+    node: NodeView | None | Unknown,
+    now: datetime,
+    settings: PolicySettings,
+) -> bool:
+    """A pod object that is gone was confirmed by a live kubelet, or says nothing of its process.
+
+    A live node's kubelet removes the object only when the containers have stopped. With the
+    node gone or silent, the object may have been force-deleted: then the machine decides.
+    """
+    if was_never_bound(record, last_seen):
+        return True
+    if last_seen is not None and is_terminal(last_seen):
+        return True
+    if isinstance(node, NodeView) and is_ready(node):
+        return True
+    return _is_machine_surely_off(record, node, now, settings)
+
+
+def _is_node_dead(
+    pod: PodView, node: NodeView | None | Unknown, gang: Gang, now: datetime, settings: PolicySettings
+) -> bool:
+    if pod.node_name is None or node is UNKNOWN:
+        return False
+    if node is None or not isinstance(node, NodeView):
+        return True
+    if is_shut_down(node):
+        return True
+    since = unreachable_since(node)
+    if since is None:
+        return False
+    return now >= since + timedelta(seconds=unreachable_toleration_seconds(gang.capacity_type, settings))
+
+
+def _is_machine_surely_off(
+    record: PodRecord, node: NodeView | None | Unknown, now: datetime, settings: PolicySettings
+) -> bool:
+    if isinstance(node, NodeView):
+        return is_shut_down(node)
+    if node is None and record.node_gone_time is not None:
+        return now >= record.node_gone_time + timedelta(seconds=settings.plain_take_over_seconds)
+    return False
+
+
+def unreachable_toleration_seconds(capacity_type: CapacityType, settings: PolicySettings) -> int:
+    if capacity_type is CapacityType.SPOT:
+        return settings.spot_unreachable_toleration_seconds
+    return settings.on_demand_unreachable_toleration_seconds

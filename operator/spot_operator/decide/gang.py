@@ -1,0 +1,72 @@
+"""The gang's records brought up to date with what is seen now.
+
+Invariant: a record only ever gains knowledge (UID, node, notice, times), because it has to
+be enough for a verdict when the pod and its node are gone.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from spot_operator.decide.fates import Fate, PodFate, find_pod, node_of
+from spot_operator.decide.signals import notice_of
+from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord
+
+
+def refresh_gang(gang: Gang, observation: Observation, now: datetime) -> Gang:
+    if observation.pods is UNKNOWN:
+        return gang
+    return replace(gang, pods=tuple(_refresh(record, observation, now) for record in gang.pods))
+
+
+def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:
+    assert observation.pods is not UNKNOWN
+    pod = find_pod(record, observation.pods)
+    if pod is not None:
+        scheduled = pod.condition("PodScheduled")
+        record = replace(
+            record,
+            uid=pod.uid,
+            node_name=pod.node_name or record.node_name,
+            scheduled_time=record.scheduled_time
+            or (
+                scheduled.last_transition_time
+                if scheduled is not None and scheduled.status == "True"
+                else None
+            ),
+            started_time=record.started_time or pod.trainer.running_since,
+        )
+        ended = pod.trainer.terminated
+        if ended is not None and ended.exit_code == 0 and record.exit_time is None:
+            record = replace(record, exit_time=now)
+    return _refresh_node(record, observation, now)
+
+
+def _refresh_node(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:
+    node = node_of(record, None, observation)
+    if node is None and record.node_gone_time is None:
+        return replace(record, node_gone_time=now)
+    if not isinstance(node, NodeView):
+        return record
+    return replace(
+        record,
+        node_uid=record.node_uid or node.uid,
+        boot_id=record.boot_id or node.boot_id or None,
+        zone=record.zone or node.zone or None,
+        notice=notice_of(node, record.notice, now),
+    )
+
+
+def has_stop_signal(gang: Gang) -> PodRecord | None:
+    """The first pod whose node carries a stop signal."""
+    return next((record for record in gang.pods if record.notice is not None), None)
+
+
+def has_ended(fates: tuple[PodFate, ...], *, claims: bool) -> bool:
+    """Whether the gang's successor may start: every pod ended, or fenced by a claim, or surely dead."""
+    return all(_may_be_succeeded(fate, claims=claims) for fate in fates)
+
+
+def _may_be_succeeded(fate: PodFate, *, claims: bool) -> bool:
+    if fate.fate in (Fate.NOT_CREATED, Fate.ALIVE, Fate.UNCERTAIN):
+        return False
+    return fate.surely_dead or claims

@@ -1,0 +1,92 @@
+"""What the gang's pods say about capacity, readiness and missing objects, for people."""
+
+import re
+from typing import Final
+
+from spot_operator.decide.draft import Draft
+from spot_operator.decide.fates import Fate
+from spot_operator.decide.lifecycle import gang_fates
+from spot_operator.model import PodView
+from spot_operator.names import ConditionType, Reason
+
+IMAGE_REASONS: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+)
+CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+MISSING_CLAIM: Final = re.compile(r'persistentvolumeclaim "[^"]*" not found')
+UNBOUND_CLAIM: Final = "unbound immediate PersistentVolumeClaims"
+OWN_NOTES: Final = frozenset({Reason.STOPPING, Reason.SETTLING, Reason.WAITING_FOR_OLD_POD})
+
+
+def note_pods(draft: Draft) -> Draft:
+    """Conditions from the pods of the gang; a step that noted PodsReady already has the last word."""
+    draft = _note_checkpoint(draft)
+    noted = any(note.type is ConditionType.PODS_READY for note in draft.notes)
+    if draft.status.gang is None or noted:
+        return draft
+    for fate in gang_fates(draft):
+        if fate.fate is Fate.ALIVE and fate.pod is not None:
+            return _note_pod(draft, fate.pod)
+    return draft.note(ConditionType.PODS_READY, False, Reason.LAUNCHING, "the pod is being created")
+
+
+def _note_pod(draft: Draft, pod: PodView) -> Draft:
+    if pod.trainer.running_since is not None:
+        draft = draft.note(ConditionType.CAPACITY_AVAILABLE, True, Reason.SCHEDULED, "the pod has a node")
+        return draft.note(ConditionType.PODS_READY, True, Reason.ALL_PODS_READY, "the pod is running")
+    if pod.node_name is None:
+        return _note_unscheduled(draft, pod)
+    draft = draft.note(ConditionType.CAPACITY_AVAILABLE, True, Reason.SCHEDULED, "the pod has a node")
+    reason = pod.init_waiting_reason or pod.trainer.waiting_reason or ""
+    message = pod.init_waiting_message or pod.trainer.waiting_message
+    if reason in IMAGE_REASONS:
+        return draft.note(
+            ConditionType.PODS_READY, False, Reason.IMAGE_PULL_FAILED, f"{reason}: {message or 'see the pod'}"
+        )
+    if reason in CONFIG_REASONS:
+        return draft.note(ConditionType.PODS_READY, False, Reason.CONTAINER_CONFIG_ERROR, message or reason)
+    return draft.note(ConditionType.PODS_READY, False, Reason.POD_STARTING, "the pod is starting")
+
+
+def _note_unscheduled(draft: Draft, pod: PodView) -> Draft:
+    scheduled = pod.condition("PodScheduled")
+    if scheduled is None or scheduled.status != "False":
+        return draft.note(ConditionType.PODS_READY, False, Reason.LAUNCHING, "waiting for the scheduler")
+    missing = MISSING_CLAIM.search(scheduled.message)
+    if missing is not None:
+        draft = draft.note(
+            ConditionType.CAPACITY_AVAILABLE, None, Reason.MISSING_OBJECT, "waiting for the volume claim"
+        )
+        return draft.note(ConditionType.PODS_READY, False, Reason.MISSING_OBJECT, missing.group(0))
+    if UNBOUND_CLAIM in scheduled.message:
+        return draft.note(ConditionType.PODS_READY, False, Reason.MISSING_OBJECT, scheduled.message)
+    draft = draft.note(ConditionType.CAPACITY_AVAILABLE, False, Reason.UNSCHEDULABLE, scheduled.message)
+    return draft.note(ConditionType.PODS_READY, False, Reason.UNSCHEDULABLE, scheduled.message)
+
+
+def _note_checkpoint(draft: Draft) -> Draft:
+    if draft.status.checkpoint is not None:
+        return draft.note(
+            ConditionType.CHECKPOINT_READY, True, Reason.CHECKPOINT_PUBLISHED, "a checkpoint is published"
+        )
+    current = next((c for c in draft.status.conditions if c.type is ConditionType.CHECKPOINT_READY), None)
+    noted = any(note.type is ConditionType.CHECKPOINT_READY for note in draft.notes)
+    if noted or (
+        current is not None and current.reason == Reason.NO_SUCH_BUCKET and not _has_progress(draft)
+    ):
+        return draft
+    return draft.note(
+        ConditionType.CHECKPOINT_READY, False, Reason.NO_CHECKPOINT_YET, "no checkpoint is published yet"
+    )
+
+
+def _has_progress(draft: Draft) -> bool:
+    """A report of the present incarnation shows that the store is usable by now."""
+    report = draft.observation.report
+    gang = draft.status.gang
+    return (
+        report is not None
+        and gang is not None
+        and report.incarnation is not None
+        and report.incarnation == gang.incarnation
+    )

@@ -1,0 +1,40 @@
+"""Which pods of the past are deleted: strays at once, ended ones as podRetention says."""
+
+from spot_operator.decide.conditions import is_finished
+from spot_operator.decide.draft import Draft
+from spot_operator.decide.fates import is_terminal
+from spot_operator.model import UNKNOWN, DeletePod, PodRetention, PodView
+
+
+def clean_up(draft: Draft, *, finished: bool | None = None) -> Draft:
+    """Delete what belongs to no current gang and is not kept for its logs."""
+    pods = draft.observation.pods
+    if pods is UNKNOWN:
+        return draft
+    gang = draft.status.gang
+    current = {record.name for record in gang.pods} if gang is not None else set()
+    past = [pod for pod in pods if pod.name not in current and pod.deletion_timestamp is None]
+    kept = _kept(draft, past, finished=is_finished(draft.status) if finished is None else finished)
+    for pod in past:
+        if not is_terminal(pod):
+            draft = draft.act(DeletePod(name=pod.name, uid=pod.uid, why="it belongs to an ended incarnation"))
+        elif pod.uid not in kept:
+            draft = draft.act(
+                DeletePod(name=pod.name, uid=pod.uid, why=f"podRetention is {draft.spec.pod_retention}")
+            )
+    return draft
+
+
+def _kept(draft: Draft, past: list[PodView], *, finished: bool) -> set[str]:
+    terminal = [pod for pod in past if is_terminal(pod)]
+    match draft.spec.pod_retention:
+        case PodRetention.ALL:
+            return {pod.uid for pod in terminal}
+        case PodRetention.NONE:
+            return set()
+        case PodRetention.LAST_FAILED:
+            failure = draft.status.last_failure
+            kept = {pod.uid for pod in terminal if failure is not None and pod.name == failure.pod}
+            newest = max(terminal, key=lambda pod: pod.incarnation, default=None)
+            # The final pod holds the logs of how the run ended.
+            return kept | {newest.uid} if finished and newest is not None else kept

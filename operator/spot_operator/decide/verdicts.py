@@ -1,0 +1,406 @@
+"""Why did an incarnation end? The classification table, one function a row, first match wins.
+
+The rows and their order are those of the interruption catalogue (C1), for what a single
+pod and its node can show. Order of trust: our own recorded intent and the trainer's
+outcome, then what is certain inside the container, then typed conditions, then the state
+of the node, and exit codes last. A verdict may later be upgraded (`upgraded`), never
+downgraded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Final
+
+from spot_operator.decide.fates import Fate, PodFate
+from spot_operator.decide.signals import SHUTDOWN_MESSAGE, is_ready
+from spot_operator.model import (
+    UNKNOWN,
+    ContainerTermination,
+    Gang,
+    NodeView,
+    Observation,
+    PodCondition,
+    PolicySettings,
+    Restart,
+)
+from spot_operator.names import CapacityType, Cause, Reason, StopReason
+from spot_trainer.contract import ExitCode, Outcome, OutcomeKind, OutcomeReason, parse_outcome
+
+CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+"""The kubelet's and the API server's clocks may differ by this much."""
+
+UPGRADE_WINDOW: Final = timedelta(minutes=5)
+"""A spot node that vanishes this soon after an eviction was being reclaimed."""
+
+MAX_STOPS_WITHOUT_PROGRESS: Final = 3
+
+
+class Ending(Enum):
+    COMPLETE = auto()
+    RELAUNCH = auto()
+    FAIL = auto()
+    HOLD = auto()
+    """Not decided yet: look again when the hold is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    ending: Ending
+    row: str
+    evidence: str
+    cause: Cause = Cause.FAILURE
+    charged: bool = False
+    reason: Reason | str | None = None
+    """For FAIL: the reason of the Failed condition."""
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Everything that the rows look at."""
+
+    fate: PodFate
+    gang: Gang
+    history: tuple[Restart, ...]
+    durable_step: int | None
+    now: datetime
+    settings: PolicySettings
+
+    @property
+    def on_spot(self) -> bool:
+        return self.gang.capacity_type is CapacityType.SPOT
+
+    @property
+    def termination(self) -> ContainerTermination | None:
+        return self.fate.pod.trainer.terminated if self.fate.pod is not None else None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        termination = self.termination
+        return parse_outcome(termination.message) if termination is not None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.termination.exit_code if self.termination is not None else None
+
+    @property
+    def disruption(self) -> PodCondition | None:
+        """A stale DisruptionTarget is set back to False by Kubernetes, so only True counts."""
+        condition = self.fate.pod.condition("DisruptionTarget") if self.fate.pod is not None else None
+        return condition if condition is not None and condition.status == "True" else None
+
+    @property
+    def deletion_requested_time(self) -> datetime | None:
+        """deletionTimestamp is the time of the request plus the grace period."""
+        pod = self.fate.pod
+        if pod is None or pod.deletion_timestamp is None:
+            return None
+        return pod.deletion_timestamp - timedelta(seconds=pod.deletion_grace_seconds or 0)
+
+    @property
+    def first_stop_evidence_time(self) -> datetime | None:
+        """When something first told the pod to stop."""
+        times = [
+            self.gang.stop.time if self.gang.stop is not None else None,
+            self.fate.record.notice.first_seen_time if self.fate.record.notice is not None else None,
+            self.disruption.last_transition_time if self.disruption is not None else None,
+            self.deletion_requested_time,
+        ]
+        return min((time for time in times if time is not None), default=None)
+
+    def ended_before_stop(self) -> bool:
+        """The container ended by itself, clearly before anything told it to."""
+        finished = self.termination.finished_at if self.termination is not None else None
+        stop = self.first_stop_evidence_time
+        if stop is None:
+            return True
+        return finished is not None and finished < stop - CLOCK_TOLERANCE
+
+
+Row = Callable[[Case], Verdict | None]
+
+
+def _capacity_loss(case: Case, row: str, evidence: str) -> Verdict:
+    cause = Cause.INTERRUPTION if case.on_spot else Cause.NODE_LOST
+    return Verdict(ending=Ending.RELAUNCH, row=row, evidence=evidence, cause=cause)
+
+
+def _uncharged(row: str, cause: Cause, evidence: str) -> Verdict:
+    return Verdict(ending=Ending.RELAUNCH, row=row, evidence=evidence, cause=cause)
+
+
+def row_1_success(case: Case) -> Verdict | None:
+    if case.outcome is not None and case.outcome.kind is OutcomeKind.COMPLETE:
+        return Verdict(ending=Ending.COMPLETE, row="1", evidence="outcome complete")
+    return None
+
+
+def row_17b_trainer_refused(case: Case) -> Verdict | None:
+    """Fenced (76) and a restart cannot help (78): the trainer's word, whatever told it to stop."""
+    outcome = case.outcome
+    if case.exit_code == ExitCode.FENCED or (outcome is not None and outcome.kind is OutcomeKind.FENCED):
+        if outcome is not None and outcome.reason == OutcomeReason.CLAIM_CONFLICT:
+            return Verdict(
+                ending=Ending.FAIL,
+                row="17b",
+                evidence="another job holds the claim",
+                reason=Reason.CLAIM_CONFLICT,
+                message=outcome.message,
+            )
+        return _uncharged("17b", Cause.FENCED, "fenced by a greater claim")
+    if case.exit_code != ExitCode.CONFIG:
+        return None
+    reason = outcome.reason if outcome is not None and outcome.reason else Reason.TRAINER_REFUSED
+    message = outcome.message if outcome is not None else "the container exited with code 78 (EX_CONFIG)"
+    if reason == OutcomeReason.NO_SUCH_BUCKET:
+        return Verdict(
+            ending=Ending.RELAUNCH,
+            row="17b",
+            evidence="the bucket does not exist",
+            cause=Cause.MISSING_OBJECT,
+            reason=Reason.NO_SUCH_BUCKET,
+            message=message,
+        )
+    return Verdict(ending=Ending.FAIL, row="17b", evidence="exit code 78", reason=reason, message=message)
+
+
+def row_0_intentional_stop(case: Case) -> Verdict | None:
+    stop = case.gang.stop
+    if stop is None or stop.reason is StopReason.NODE_SIGNAL:
+        return None
+    finished = case.termination.finished_at if case.termination is not None else None
+    if finished is not None and finished < stop.time - CLOCK_TOLERANCE:
+        return None
+    cause = Cause.CAPACITY_CHANGE if stop.reason is StopReason.CAPACITY_CHANGE else Cause.REQUESTED
+    return _uncharged("0", cause, f"stopped by the operator: {stop.message}")
+
+
+def row_2_out_of_memory(case: Case) -> Verdict | None:
+    termination = case.termination
+    if termination is None or termination.reason != "OOMKilled" or not case.ended_before_stop():
+        return None
+    return Verdict(ending=Ending.RELAUNCH, row="2", evidence="container OOMKilled", cause=Cause.OUT_OF_MEMORY)
+
+
+def row_4_scheduler_preemption(case: Case) -> Verdict | None:
+    condition = case.disruption
+    if condition is None or condition.reason not in ("PreemptionByScheduler", "PreemptionByKubeScheduler"):
+        return None
+    return _uncharged("4", Cause.SCHEDULER_PREEMPTION, f"DisruptionTarget {condition.reason}")
+
+
+def row_crash_before_notice(case: Case) -> Verdict | None:
+    """C2.12: the program ended by itself, and the notice came only afterwards."""
+    termination = case.termination
+    if termination is None or termination.finished_at is None or case.first_stop_evidence_time is None:
+        return None
+    if not case.ended_before_stop() or termination.exit_code in (0, 137, 143, ExitCode.STOPPED):
+        return None
+    return _application_failure(case, "21", f"exit code {termination.exit_code} before any notice")
+
+
+def row_5_confirmed_reclaim(case: Case) -> Verdict | None:
+    notice = case.fate.record.notice
+    if notice is None or not notice.confirmed_reclaim:
+        return None
+    return _capacity_loss(case, "5", f"{notice.signal}, a confirmed reclaim")
+
+
+def row_6_node_shutdown(case: Case) -> Verdict | None:
+    pod = case.fate.pod
+    notice = case.fate.record.notice
+    by_pod = (
+        pod is not None
+        and pod.status_reason in ("Terminated", "NodeShutdown", "Shutdown")
+        and "shut" in pod.status_message.lower()
+    )
+    if by_pod or (notice is not None and notice.signal == SHUTDOWN_MESSAGE):
+        return _capacity_loss(case, "6", "node shutting down")
+    return None
+
+
+def row_7_probable_reclaim(case: Case) -> Verdict | None:
+    """A drain of a spot node that nothing names as chosen is taken for a reclaim."""
+    notice = case.fate.record.notice
+    if notice is None or notice.chosen_disruption or not case.on_spot:
+        return None
+    return _capacity_loss(case, "7", f"{notice.signal} on a spot node")
+
+
+def row_9_node_object_gone(case: Case) -> Verdict | None:
+    condition = case.disruption
+    if condition is not None and condition.reason == "DeletionByPodGC":
+        return _capacity_loss(case, "9", "DisruptionTarget DeletionByPodGC")
+    if case.fate.node is None and case.fate.fate in (Fate.DEAD_NODE, Fate.GONE):
+        return _capacity_loss(case, "9", "the node object is gone")
+    return None
+
+
+def row_8_voluntary(case: Case) -> Verdict | None:
+    condition = case.disruption
+    notice = case.fate.record.notice
+    if notice is not None:
+        return _uncharged("8", Cause.VOLUNTARY_EVICTION, f"{notice.signal}, chosen by the cluster")
+    if condition is not None and condition.reason == "EvictionByEvictionAPI":
+        return _uncharged("8", Cause.VOLUNTARY_EVICTION, "DisruptionTarget EvictionByEvictionAPI")
+    return None
+
+
+def row_10_node_lost(case: Case) -> Verdict | None:
+    condition = case.disruption
+    node = case.fate.node
+    if condition is not None and condition.reason == "DeletionByTaintManager":
+        if isinstance(node, NodeView) and is_ready(node):
+            return _uncharged("10", Cause.VOLUNTARY_EVICTION, "NoExecute taint on a node that is Ready")
+        return _uncharged("10", Cause.NODE_LOST, "DisruptionTarget DeletionByTaintManager")
+    if case.fate.fate is Fate.DEAD_NODE:
+        return _uncharged("10", Cause.NODE_LOST, "the node is unreachable or shut down")
+    termination = case.termination
+    if termination is not None and termination.reason == "ContainerStatusUnknown":
+        return _uncharged(
+            "10", Cause.NODE_LOST, "ContainerStatusUnknown: the machine or its kubelet restarted"
+        )
+    if case.fate.pod is not None and case.fate.pod.status_reason == "NodeLost":
+        return _uncharged("10", Cause.NODE_LOST, "pod reason NodeLost")
+    return None
+
+
+def row_11_bad_device(case: Case) -> Verdict | None:
+    condition = case.disruption
+    if condition is None or condition.reason != "DeletionByDeviceTaintManager":
+        return None
+    return _uncharged("11", Cause.NODE_LOST, "DisruptionTarget DeletionByDeviceTaintManager")
+
+
+def row_12_node_pressure(case: Case) -> Verdict | None:
+    pod = case.fate.pod
+    if pod is None or pod.status_reason not in ("Evicted", "Preempting"):
+        return None
+    if case.disruption is not None or pod.status_reason == "Preempting":
+        return _uncharged("12", Cause.NODE_PRESSURE, f"kubelet: {pod.status_reason}")
+    return _application_failure(case, "13", f"evicted for its own limit: {pod.status_message}")
+
+
+def row_14_never_admitted(case: Case) -> Verdict | None:
+    pod = case.fate.pod
+    if pod is None or pod.phase != "Failed" or pod.started_any_container or not pod.status_reason:
+        return None
+    return _uncharged("14", Cause.INFRASTRUCTURE, f"kubelet refused the pod: {pod.status_reason}")
+
+
+def row_17_stopped_on_purpose(case: Case) -> Verdict | None:
+    outcome = case.outcome
+    stopped = outcome is not None and outcome.kind is OutcomeKind.STOPPED
+    if case.exit_code != ExitCode.STOPPED and not stopped:
+        return None
+    if case.deletion_requested_time is not None:
+        return _uncharged(
+            "18", Cause.VOLUNTARY_EVICTION, "stopped after a checkpoint; deleted by someone else"
+        )
+    tail = case.history[-(MAX_STOPS_WITHOUT_PROGRESS - 1) :]
+    if len(tail) == MAX_STOPS_WITHOUT_PROGRESS - 1 and all(
+        restart.row == "17" and restart.durable_step == case.durable_step for restart in tail
+    ):
+        return _application_failure(case, "17", "stops itself again and again without durable progress")
+    return _uncharged("17", Cause.REQUESTED, "stopped on purpose after a checkpoint")
+
+
+def row_18_deleted_by_someone(case: Case) -> Verdict | None:
+    if case.exit_code in (137, 143) and case.deletion_requested_time is not None:
+        return _uncharged(
+            "18", Cause.VOLUNTARY_EVICTION, f"exit code {case.exit_code} after the pod was deleted"
+        )
+    return None
+
+
+def row_22_finished_by_itself(case: Case) -> Verdict | None:
+    """Exit 0 without an outcome completes the job only if nothing had told the pod to stop."""
+    if case.exit_code != 0 or case.outcome is not None or not case.ended_before_stop():
+        return None
+    seen = case.fate.record.exit_time or case.now
+    if case.now < seen + timedelta(seconds=case.settings.complete_hold_seconds):
+        return Verdict(ending=Ending.HOLD, row="22", evidence="exit code 0 without an outcome")
+    return Verdict(ending=Ending.COMPLETE, row="22", evidence="exit code 0, and nothing had told it to stop")
+
+
+def row_22_exit_zero_when_told(case: Case) -> Verdict | None:
+    if case.exit_code != 0 or case.outcome is not None:
+        return None
+    return _uncharged("22", Cause.VOLUNTARY_EVICTION, "exit code 0 after the pod was told to stop")
+
+
+def row_23_vanished(case: Case) -> Verdict | None:
+    if case.fate.fate is Fate.GONE and case.termination is None:
+        return _uncharged("23", Cause.VOLUNTARY_EVICTION, "the pod object disappeared")
+    return None
+
+
+def row_21_application_failure(case: Case) -> Verdict:
+    termination = case.termination
+    if termination is None:
+        pod = case.fate.pod
+        return _application_failure(case, "21", f"pod failed: {pod.status_reason if pod else 'unknown'}")
+    outcome = case.outcome
+    if outcome is not None and outcome.kind is OutcomeKind.FAILED and outcome.reason:
+        return _application_failure(case, "21", f"exit code {termination.exit_code}, {outcome.reason}")
+    return _application_failure(case, "21", f"exit code {termination.exit_code}")
+
+
+def _application_failure(case: Case, row: str, evidence: str) -> Verdict:
+    return Verdict(ending=Ending.RELAUNCH, row=row, evidence=evidence, cause=Cause.FAILURE, charged=True)
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    row_1_success,
+    row_17b_trainer_refused,
+    row_0_intentional_stop,
+    row_2_out_of_memory,
+    row_4_scheduler_preemption,
+    row_22_finished_by_itself,
+    row_crash_before_notice,
+    row_5_confirmed_reclaim,
+    row_6_node_shutdown,
+    row_7_probable_reclaim,
+    row_9_node_object_gone,
+    row_8_voluntary,
+    row_10_node_lost,
+    row_11_bad_device,
+    row_12_node_pressure,
+    row_14_never_admitted,
+    row_17_stopped_on_purpose,
+    row_18_deleted_by_someone,
+    row_22_exit_zero_when_told,
+    row_23_vanished,
+    row_21_application_failure,
+)
+
+
+def classify(case: Case) -> Verdict:
+    """The verdict of the first row with an opinion; the last row always has one."""
+    for row in ROWS:
+        verdict = row(case)
+        if verdict is not None:
+            return verdict
+    raise AssertionError("the last row always decides")
+
+
+def upgraded(restart: Restart, observation: Observation, now: datetime) -> Restart:
+    """An eviction from a spot node that vanished soon afterwards was a reclaim (row 7)."""
+    if restart.cause is not Cause.VOLUNTARY_EVICTION or restart.capacity_type is not CapacityType.SPOT:
+        return restart
+    if restart.node_name is None or now > restart.time + UPGRADE_WINDOW:
+        return restart
+    if "chosen by the cluster" in restart.evidence:
+        return restart
+    node = observation.nodes.get(restart.node_name, UNKNOWN)
+    gone = node is None or (isinstance(node, NodeView) and node.uid != restart.node_uid)
+    if not gone:
+        return restart
+    return replace(
+        restart,
+        cause=Cause.INTERRUPTION,
+        row="7",
+        evidence=f"{restart.evidence}; its node vanished soon afterwards",
+    )
