@@ -1,0 +1,133 @@
+"""Do what was decided: create pods by name, delete pods by UID, write Events.
+
+Every action may be repeated: a name that exists is ours only if its controller is our job,
+a delete names the UID it means, and not found is success. Invariant: one failed action
+never loses another; failures are collected and returned, and their effect is observed by
+the next look.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from spot_operator import metrics
+from spot_operator.kube import EVENTS, PODS, AlreadyExists, Conflict, Kube, KubeError, NotFound, Refused
+from spot_operator.logs import Log
+from spot_operator.model import Action, CreatePod, DeletePod, JobEvent, PodRefusal
+from spot_operator.names import API_VERSION, CONTROLLER_NAME, KIND
+from spot_operator.views import controller_of
+from spot_operator.wire import format_time
+from spot_trainer.contract import clean_text
+
+Json = Mapping[str, Any]
+
+_MAX_EVENT_MESSAGE_CHARS: Final = 1024
+
+_log = Log(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What came of the actions of one decision."""
+
+    created: tuple[str, ...] = ()
+    """Names of pods that did not exist before."""
+    deleted: tuple[DeletePod, ...] = ()
+    """Deletes that the API server took, whether or not the pod was still there."""
+    refusal: PodRefusal | None = None
+    """The first refusal to create a pod, for the next decision to show."""
+    errors: tuple[KubeError, ...] = ()
+    """What should be tried again."""
+
+
+class Actor:
+    """Executes actions for one operator; holds no state."""
+
+    def __init__(self, kube: Kube, clock: Callable[[], datetime], component: str) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._component = component
+
+    async def act(self, namespace: str, job_uid: str, actions: Sequence[Action]) -> Results:
+        created: list[str] = []
+        deleted: list[DeletePod] = []
+        refusals: list[PodRefusal] = []
+        errors: list[KubeError] = []
+        for action in actions:
+            try:
+                if isinstance(action, CreatePod):
+                    if await self._create(namespace, job_uid, action):
+                        created.append(action.name)
+                else:
+                    await self._delete(namespace, action)
+                    deleted.append(action)
+            except (Refused, AlreadyExists, NotFound) as error:
+                if isinstance(action, DeletePod):
+                    errors.append(error)
+                    continue
+                message = clean_text(error.message)
+                refusals.append(PodRefusal(pod_name=action.name, message=message, time=self._clock()))
+            except KubeError as error:
+                errors.append(error)
+        return Results(
+            created=tuple(created),
+            deleted=tuple(deleted),
+            refusal=refusals[0] if refusals else None,
+            errors=tuple(errors),
+        )
+
+    async def _create(self, namespace: str, job_uid: str, action: CreatePod) -> bool:
+        """Whether the pod is new; raises AlreadyExists if the name belongs to somebody else."""
+        try:
+            await self._kube.create(PODS, action.manifest, namespace)
+        except AlreadyExists:
+            pod = await self._kube.get(PODS, action.name, namespace)
+            if (controller_of(pod) or {}).get("uid") == job_uid:
+                return False
+            raise AlreadyExists(
+                f"a pod named {action.name} exists and does not belong to this job: delete or rename it"
+            ) from None
+        return True
+
+    async def _delete(self, namespace: str, action: DeletePod) -> None:
+        try:
+            await self._kube.delete(PODS, action.name, namespace, uid=action.uid)
+        except (NotFound, Conflict):
+            # Gone, or the name is by now another pod's (the UID precondition did not hold): the
+            # pod that was meant is no more, either way.
+            return
+
+    async def tell(self, job: Json, events: Sequence[JobEvent]) -> None:
+        """Write Events on the job. They are for people: a failure is counted and forgotten."""
+        for event in events:
+            try:
+                await self._kube.create(EVENTS, self._event(job, event), job["metadata"]["namespace"])
+            except KubeError as error:
+                metrics.EVENT_ERRORS.inc()
+                _log.warning("event not written", reason=event.reason, error=error.message)
+
+    def _event(self, job: Json, event: JobEvent) -> dict[str, Any]:
+        metadata, now = job["metadata"], format_time(self._clock().replace(microsecond=0))
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+                "resourceVersion": metadata["resourceVersion"],
+            },
+            "type": event.type,
+            "reason": event.reason,
+            "message": clean_text(event.message, _MAX_EVENT_MESSAGE_CHARS),
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": CONTROLLER_NAME},
+            "reportingComponent": CONTROLLER_NAME,
+            "reportingInstance": self._component,
+        }

@@ -1,0 +1,119 @@
+"""What the watches said last: nodes, and which pod belongs to which job.
+
+These are hints for waking the right job at once, and for answering a progress report in
+milliseconds. Invariant: nothing destructive rests on them alone; `observe` reads live what
+an action depends on, and a periodic listing replaces the nodes as a whole, because a
+compacted watch never delivers the deletions of the gap.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spot_operator.decide.signals import has_stop_signal
+from spot_operator.model import NodeView
+from spot_operator.views import controller_of, incarnation_of, is_terminal, node_view
+
+Json = Mapping[str, Any]
+JobKey = tuple[str, str]
+"""Namespace and name of a job."""
+
+
+class NodeCache:
+    """The nodes as last heard of, and the jobs that care about each."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._nodes: dict[str, NodeView] = {}
+        self._jobs_on: dict[str, set[JobKey]] = {}
+        self._nodes_of: dict[JobKey, frozenset[str]] = {}
+        self._signal_heard: dict[str, float] = {}
+
+    def get(self, name: str) -> NodeView | None:
+        """None: not heard of, which is not the same as absent."""
+        return self._nodes.get(name)
+
+    def place(self, key: JobKey, names: Iterable[str]) -> None:
+        """Remember on which nodes a job has or had pods."""
+        wanted = frozenset(names)
+        for name in self._nodes_of.get(key, frozenset()) - wanted:
+            self._jobs_on[name].discard(key)
+            if not self._jobs_on[name]:
+                del self._jobs_on[name]
+        for name in wanted:
+            self._jobs_on.setdefault(name, set()).add(key)
+        self._nodes_of[key] = wanted
+        if not wanted:
+            del self._nodes_of[key]
+
+    def jobs_on(self, name: str) -> frozenset[JobKey]:
+        return frozenset(self._jobs_on.get(name, ()))
+
+    def signal_heard(self, name: str) -> float | None:
+        """When the node was first heard to show a stop signal (monotonic seconds)."""
+        return self._signal_heard.get(name)
+
+    def hear(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
+        """Take in a watch event; the jobs that should look because of it."""
+        name = node["metadata"]["name"]
+        known = self._nodes.get(name)
+        if deleted:
+            # A late DELETED of an earlier node of this name must not hide the present one.
+            if known is not None and known.uid == node["metadata"]["uid"]:
+                del self._nodes[name]
+                self._signal_heard.pop(name, None)
+            return self.jobs_on(name)
+        view = node_view(node)
+        self._nodes[name] = view
+        if not has_stop_signal(view):
+            self._signal_heard.pop(name, None)
+        elif name not in self._signal_heard:
+            self._signal_heard[name] = self._clock()
+        return self.jobs_on(name) if view != known else frozenset()
+
+    def replace_all(self, nodes: Iterable[Json]) -> frozenset[JobKey]:
+        """Take in a complete listing; the jobs whose nodes differ from what was believed."""
+        listed = {node["metadata"]["name"]: node for node in nodes}
+        gone = self._nodes.keys() - listed.keys()
+        woken = [self.jobs_on(name) for name in gone] + [self.hear(node) for node in listed.values()]
+        for name in gone:
+            del self._nodes[name]
+            self._signal_heard.pop(name, None)
+        return frozenset().union(*woken)
+
+
+@dataclass(frozen=True)
+class JobPod:
+    """A pod that is not terminal, and the job that controls it."""
+
+    key: JobKey
+    job_uid: str
+    incarnation: int
+
+
+class PodBook:
+    """Live pods of jobs by UID, from the watch."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, JobPod] = {}
+
+    def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
+        """Take in a watch event: the job it belongs to, and whether the pod has just ended."""
+        metadata = pod["metadata"]
+        owner = controller_of(pod)
+        if owner is None:
+            return None, False
+        key = (metadata["namespace"], owner["name"])
+        if deleted or is_terminal(pod):
+            return key, self._pods.pop(metadata["uid"], None) is not None
+        self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
+        return key, False
+
+    def replace_all(self, pods: Iterable[Json]) -> None:
+        """Take in a complete listing."""
+        self._pods = {}
+        for pod in pods:
+            self.hear(pod)
+
+    def get(self, uid: str) -> JobPod | None:
+        return self._pods.get(uid)

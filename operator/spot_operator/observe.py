@@ -1,0 +1,132 @@
+"""One job as it is now: a live read of the job and of its pods, and the nodes they are on.
+
+Invariant: what could not be read becomes `UNKNOWN`, and a node is called absent only by a
+live read that found nothing. Only the job itself must be readable; everything else about
+it may be unknown, and decide knows what that forbids.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from spot_operator.api.effective import parse_spec
+from spot_operator.cluster import JobKey, NodeCache
+from spot_operator.decide.signals import has_stop_signal
+from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFound
+from spot_operator.logs import Log
+from spot_operator.model import UNKNOWN, JobSpec, NodeView, Observation, PodRefusal, PodView, Unknown
+from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID
+from spot_operator.reports import ReportBook
+from spot_operator.views import controller_of, node_view, pod_view, time_of
+from spot_operator.wire import status_from_json
+
+Json = Mapping[str, Any]
+
+NODE_EVENTS_NAMESPACE: Final = "default"
+
+_log = Log(__name__)
+
+
+def is_ours(job: Json) -> bool:
+    """Whether this operator manages the job (spec.managedBy names another controller or nobody)."""
+    return bool((job.get("spec") or {}).get("managedBy", CONTROLLER_NAME) == CONTROLLER_NAME)
+
+
+class Observer:
+    def __init__(
+        self,
+        kube: Kube,
+        nodes: NodeCache,
+        reports: ReportBook,
+        *,
+        status_url: Callable[[str, str], str],
+        status_ca: Callable[[], str],
+    ) -> None:
+        self._kube = kube
+        self._nodes = nodes
+        self._reports = reports
+        self._status_url = status_url
+        self._status_ca = status_ca
+
+    async def job(self, key: JobKey) -> dict[str, Any] | None:
+        """The job as the API server has it now; None: there is none."""
+        try:
+            return await self._kube.get(JOBS, key[1], key[0])
+        except NotFound:
+            return None
+
+    async def observe(self, job: Json, refusal: PodRefusal | None) -> Observation:
+        metadata = job["metadata"]
+        namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
+        created = time_of(metadata["creationTimestamp"])
+        if created is None:
+            raise ValueError(f"creationTimestamp={metadata['creationTimestamp']!r} is no time")
+        spec = parse_spec(job.get("spec") or {}, namespace=namespace, name=name, created=created)
+        status = status_from_json(job.get("status"))
+        trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
+        pods = await self._pods(namespace, uid, trainer)
+        names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
+        if status.gang is not None:
+            names |= {record.node_name for record in status.gang.pods if record.node_name}
+        self._nodes.place((namespace, name), names)
+        return Observation(
+            namespace=namespace,
+            name=name,
+            uid=uid,
+            generation=metadata.get("generation", 0),
+            created=created,
+            spec=spec,
+            status=status,
+            pods=pods,
+            nodes=await self._look_at_nodes(names),
+            report=self._reports.get(uid),
+            refusal=refusal,
+            deletion_requested=metadata.get("deletionTimestamp") is not None,
+            annotations=metadata.get("annotations") or {},
+            status_ca=self._status_ca(),
+            status_url=self._status_url(namespace, name),
+        )
+
+    async def _pods(self, namespace: str, job_uid: str, trainer: str | None) -> tuple[PodView, ...] | Unknown:
+        try:
+            pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")
+        except KubeError as error:
+            _log.warning("pods are unknown", namespace=namespace, uid=job_uid, error=error.message)
+            return UNKNOWN
+        # A label can be copied by anyone; the owner reference is what makes a pod ours.
+        ours = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == job_uid]
+        return tuple(sorted((pod_view(pod, trainer) for pod in ours), key=lambda pod: pod.name))
+
+    async def _look_at_nodes(self, names: set[str]) -> dict[str, NodeView | Unknown | None]:
+        ordered = sorted(names)
+        return dict(zip(ordered, await asyncio.gather(*(self._node(name) for name in ordered)), strict=True))
+
+    async def _node(self, name: str) -> NodeView | Unknown | None:
+        node = self._nodes.get(name)
+        if node is None:
+            try:
+                node = node_view(await self._kube.get(NODES, name))
+            except NotFound:
+                return None
+            except KubeError as error:
+                _log.warning("node is unknown", node=name, error=error.message)
+                return UNKNOWN
+        if has_stop_signal(node):
+            return await self._with_events(node)
+        return node
+
+    async def _with_events(self, node: NodeView) -> NodeView:
+        """Add why the node is going; without the right to read that, go on without it."""
+        fields = f"involvedObject.kind=Node,involvedObject.name={node.name}"
+        try:
+            events = await self._kube.list(EVENTS, NODE_EVENTS_NAMESPACE, fields=fields)
+        except KubeError as error:
+            _log.warning("node events are unknown", node=node.name, error=error.message)
+            return node
+        # The kubelet writes the node's name where others write its UID.
+        reasons = frozenset(
+            str(event.get("reason"))
+            for event in events
+            if event.get("involvedObject", {}).get("uid", "") in (node.uid, node.name, "")
+        )
+        return NodeView(**(vars(node) | {"event_reasons": reasons}))

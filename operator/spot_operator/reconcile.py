@@ -1,0 +1,198 @@
+"""The page to read first: one look at one job.
+
+    observe   the job and its pods, read live; nodes; the newest report
+    decide    pure: what should be, and what to do for it
+    persist   the intent, in one status write guarded by the resourceVersion that was observed
+    act       create and delete pods; then tell: events, metrics
+
+Invariants: nothing is done that is not in status first, so that a crash between any two
+calls, or another process that took over, finds in status what it has to know; a conflict
+changes nothing and means another look; a look may be repeated at any time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from spot_operator import metrics
+from spot_operator.act import Actor, Results
+from spot_operator.cluster import JobKey, NodeCache
+from spot_operator.decide import decide
+from spot_operator.decide.directives import directives
+from spot_operator.decide.significance import Change, compare
+from spot_operator.kube import JOBS, Conflict, Kube, NotFound
+from spot_operator.logs import Log
+from spot_operator.model import UNKNOWN, Decision, Observation, PodRefusal, PolicySettings
+from spot_operator.observe import Observer, is_ours
+from spot_operator.reports import ReportBook
+from spot_operator.tally import tally
+from spot_operator.wire import status_from_json, status_to_json
+
+Json = Mapping[str, Any]
+
+AT_ONCE: Final = 0.0
+REFUSAL_RETRY_SECONDS: Final = 5.0
+"""What refused a pod (quota, a missing service account) tells nobody when it is gone: ask again."""
+
+_log = Log(__name__)
+
+
+class Reconciler:
+    def __init__(
+        self,
+        kube: Kube,
+        observer: Observer,
+        actor: Actor,
+        reports: ReportBook,
+        nodes: NodeCache,
+        policy: PolicySettings,
+        *,
+        progress_write_seconds: float,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._kube = kube
+        self._observer = observer
+        self._actor = actor
+        self._reports = reports
+        self._nodes = nodes
+        self._policy = policy
+        self._progress_write_seconds = progress_write_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._uids: dict[JobKey, str] = {}
+        self._refusals: dict[JobKey, PodRefusal] = {}
+        self._last_write: dict[JobKey, float] = {}
+        self._own_version: dict[JobKey, str] = {}
+        self._answers: dict[JobKey, str] = {}
+        self._pod_ended: dict[JobKey, float] = {}
+
+    async def reconcile(self, key: JobKey) -> float | None:
+        """One look; returns after how many seconds to look again, None: when woken."""
+        started = self._monotonic()
+        job = await self._observer.job(key)
+        if job is None or not is_ours(job):
+            self._forget(key)
+            metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
+            return None
+        self._know(key, job["metadata"]["uid"])
+
+        observation = await self._observer.observe(job, self._refusals.get(key))
+        decision = decide(observation, self._clock(), self._policy)
+        # The answer to reports carries the intent that is about to be written, not the last one.
+        self._answers[key] = directives(replace(observation, status=decision.status)).to_json()
+
+        try:
+            written, later = await self._persist(key, job, observation, decision)
+        except Conflict:
+            metrics.RECONCILES.labels("conflict").inc()
+            return AT_ONCE
+        except NotFound:
+            return AT_ONCE
+
+        results = await self._actor.act(key[0], observation.uid, decision.actions)
+        if written:
+            await self._actor.tell(job, decision.events)
+        self._remember(key, observation, decision, results)
+        metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
+        return self._next_look(key, observation, decision, results, later)
+
+    async def _persist(
+        self, key: JobKey, job: Json, observation: Observation, decision: Decision
+    ) -> tuple[bool, float | None]:
+        """Whether the status was written, and in how many seconds a write held back is due."""
+        body = status_to_json(decision.status)
+        # Compared as it will be read back, so that a value that JSON rounds is no difference.
+        change = compare(observation.status, status_from_json(body))
+        if change is Change.NONE:
+            return False, None
+        if change is Change.PROGRESS:
+            age = self._monotonic() - self._last_write.get(key, float("-inf"))
+            if age < self._progress_write_seconds:
+                return False, self._progress_write_seconds - age
+        # The whole object is sent as it was read: a status PUT changes nothing but status, and the
+        # resourceVersion of the look makes it fail if anybody, a newer leader included, was faster.
+        stored = await self._kube.replace(JOBS, {**job, "status": body}, subresource="status")
+        self._last_write[key] = self._monotonic()
+        self._own_version[key] = stored["metadata"]["resourceVersion"]
+        metrics.STATUS_WRITES.labels(change.name.lower()).inc()
+        tally(observation.status, decision.status)
+        return True, None
+
+    def _remember(self, key: JobKey, observation: Observation, decision: Decision, results: Results) -> None:
+        metrics.JOBS.set(key, decision.status.phase)
+        metrics.RECONCILES.labels("error" if results.errors else "ok").inc()
+        if results.refusal is not None:
+            self._refusals[key] = results.refusal
+        elif results.created:
+            self._refusals.pop(key, None)
+        log = _log.bind(namespace=key[0], job=key[1], uid=observation.uid)
+        for action in decision.actions:
+            log.info("acted", action=type(action).__name__, pod=action.name)
+        now = self._monotonic()
+        if results.created and (ended := self._pod_ended.pop(key, None)) is not None:
+            metrics.REPLACE_SECONDS.observe(now - ended)
+        pods = () if observation.pods is UNKNOWN else observation.pods
+        node_of = {pod.uid: pod.node_name for pod in pods}
+        for deletion in results.deleted:
+            heard = self._nodes.signal_heard(node_of.get(deletion.uid) or "")
+            if heard is not None:
+                metrics.STOP_SECONDS.observe(now - heard)
+
+    def _next_look(
+        self,
+        key: JobKey,
+        observation: Observation,
+        decision: Decision,
+        results: Results,
+        later: float | None,
+    ) -> float | None:
+        if results.errors:
+            # Raised only now, when nothing is left to be done; the queue owns the back-off.
+            raise results.errors[0]
+        if results.refusal is not None:
+            shown = observation.refusal
+            if shown is None or shown.message != results.refusal.message:
+                return AT_ONCE
+        terminating = (
+            frozenset()
+            if observation.pods is UNKNOWN
+            else frozenset(pod.uid for pod in observation.pods if pod.deletion_timestamp is not None)
+        )
+        if results.created or any(deletion.uid not in terminating for deletion in results.deleted):
+            return AT_ONCE
+        waits = [later] if later is not None else []
+        if results.refusal is not None:
+            waits.append(REFUSAL_RETRY_SECONDS)
+        if decision.next_look is not None:
+            waits.append(max(decision.next_look.total_seconds(), 0.05))
+        return min(waits, default=None)
+
+    def is_own_write(self, key: JobKey, resource_version: str) -> bool:
+        """Whether a watch event only echoes this process's last status write."""
+        return self._own_version.get(key) == resource_version
+
+    def pod_ended(self, key: JobKey) -> None:
+        """A pod of the job was heard to have ended: the time to its replacement counts from now."""
+        self._pod_ended[key] = self._monotonic()
+
+    def answer(self, key: JobKey) -> str | None:
+        """The body that a report of the job gets, as of the last look; None: no such job."""
+        return self._answers.get(key)
+
+    def _know(self, key: JobKey, uid: str) -> None:
+        if self._uids.get(key, uid) != uid:
+            self._forget(key)  # deleted and created again under the same name
+        self._uids[key] = uid
+
+    def _forget(self, key: JobKey) -> None:
+        if (uid := self._uids.pop(key, None)) is not None:
+            self._reports.forget(uid)
+        self._refusals.pop(key, None)
+        self._last_write.pop(key, None)
+        self._own_version.pop(key, None)
+        self._answers.pop(key, None)
+        self._pod_ended.pop(key, None)
+        self._nodes.place(key, ())
+        metrics.JOBS.forget(key)

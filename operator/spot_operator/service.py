@@ -1,0 +1,232 @@
+"""The parts put together: what runs, in which order, and what ends it.
+
+A stand-by has its certificate, its probes and its place in the election, and nothing else;
+a leader adds the watches, the queue and the label that brings it the reports. Invariant:
+nothing needs a clean end. Whatever is under way at a signal, at the loss of the Lease or at
+a crash is found again in the API server, so the end is: give the Lease back, and go.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import kopf
+from aiohttp import web
+
+from spot_operator import metrics
+from spot_operator.act import Actor
+from spot_operator.certificates import Certificates
+from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.credentials import Credentials
+from spot_operator.handlers import make_registry, watch_settings
+from spot_operator.health import Health
+from spot_operator.kube import JOBS, NODES, PODS, Kube, KubeError
+from spot_operator.leadership import KubeLease, LeaderLabel
+from spot_operator.lease import Elector, LostLease
+from spot_operator.logs import Log
+from spot_operator.names import LABEL_JOB_UID
+from spot_operator.observe import Observer
+from spot_operator.reconcile import Reconciler
+from spot_operator.reports import ReportBook
+from spot_operator.settings import Settings
+from spot_operator.status_server import StatusServer
+from spot_operator.tokens import TokenReviewer
+from spot_operator.workqueue import WorkQueue
+
+CERTIFICATE_CHECK_SECONDS: Final = 3600.0
+START_RETRY_SECONDS: Final = 2.0
+
+_log = Log(__name__)
+
+
+def wall_clock() -> datetime:
+    """The one place where the operator reads the wall clock."""
+    return datetime.now(UTC)  # noqa: TID251
+
+
+class Service:
+    """One operator process."""
+
+    def __init__(self, settings: Settings, credentials: Credentials) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        identity = f"{settings.pod_name}_{settings.pod_uid}"
+        if not settings.pod_name:
+            identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+        self._kube = Kube(credentials, timeout_seconds=settings.request_timeout_seconds)
+        self._elector = Elector(
+            KubeLease(self._kube, settings.namespace, settings.lease.name),
+            identity,
+            settings.lease,
+            clock=wall_clock,
+            monotonic=time.monotonic,
+        )
+        self._label = LeaderLabel(self._kube, settings.namespace, settings.pod_name)
+        self._acting = self._kube.guarded(self._elector.is_leading)
+        self._health = Health(is_leading=self._elector.is_leading)
+        self._nodes = NodeCache(time.monotonic)
+        self._pods = PodBook()
+        self._reports = ReportBook()
+        self._certificates = Certificates(
+            self._kube,
+            settings.namespace,
+            settings.tls_secret_name,
+            settings.status_address or "localhost",
+            clock=wall_clock,
+        )
+        observer = Observer(
+            self._acting,
+            self._nodes,
+            self._reports,
+            status_url=settings.status_url,
+            status_ca=self._certificates.ca_pem,
+        )
+        self._reconciler = Reconciler(
+            self._acting,
+            observer,
+            Actor(self._acting, wall_clock, identity[:128]),
+            self._reports,
+            self._nodes,
+            settings.policy,
+            progress_write_seconds=settings.progress_write_seconds,
+            clock=wall_clock,
+            monotonic=time.monotonic,
+        )
+        self._queue: WorkQueue[JobKey] = WorkQueue(self._reconciler.reconcile, workers=settings.workers)
+        self._health.queue_lateness = self._queue.lateness
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until a signal (returns 0) or until a part fails (returns 1)."""
+        self._listen_to_signals()
+        parts = [asyncio.create_task(self._stop.wait()), asyncio.create_task(self._serve())]
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task.exception() for task in done if task.exception() is not None]
+        for error in failed:
+            _log.error("stopping: a part failed", exception=error)
+        if not any(_is_lost_lease(error) for error in failed):
+            await self._label.drop()
+            await self._elector.release()
+        _log.info("stopped", code=1 if failed else 0)
+        return 1 if failed else 0
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _serve(self) -> None:
+        await self._listen(self._health.application(), self._settings.metrics_port)
+        # A container that was restarted within its pod still carries the label of its last life.
+        await self._label.drop()
+        if self._settings.status_address:
+            await self._start("certificates", self._certificates.ensure)
+            server = self._status_server().application()
+            await self._listen(server, self._settings.status_port, tls=True)
+        self._health.is_started = True
+        _log.info("standing by")
+        await self._elector.acquire()
+        metrics.LEADER.set(1)
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._elector.hold())
+            parts.create_task(self._lead())
+
+    async def _lead(self) -> None:
+        await self._start("leader label", self._label.take)
+        await self._start("resource definition", self._require_definition)
+        await self._start("first listing", self._list_all)
+        self._health.is_watching = True
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._queue.run())
+            parts.create_task(self._repeat("listing", self._settings.resync_seconds, self._list_all))
+            if self._settings.status_address:
+                parts.create_task(
+                    self._repeat("certificates", CERTIFICATE_CHECK_SECONDS, self._certificates.ensure)
+                )
+            parts.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        registry = make_registry(
+            lambda: self._credentials,
+            self._pods,
+            self._nodes,
+            wake=self._queue.wake,
+            is_own_write=self._reconciler.is_own_write,
+            pod_ended=self._reconciler.pod_ended,
+        )
+        others = asyncio.all_tasks()
+        namespaces = self._settings.watch_namespaces
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=watch_settings(),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+        )
+        self._listen_to_signals()  # kopf has just put its own handlers in their place
+        await kopf.run_tasks(tasks, ignored=others)
+        raise RuntimeError("the watches ended")
+
+    async def _require_definition(self) -> None:
+        if not await self._acting.has_kind(JOBS):
+            raise KubeError("the SpotTrainingJob resource definition is not installed")
+
+    async def _list_all(self) -> None:
+        """Look at everything: what a watch has lost is found here."""
+        for key in self._nodes.replace_all(await self._acting.list(NODES)):
+            self._queue.wake(key)
+        pods: list[dict[str, Any]] = []
+        for namespace in self._settings.watch_namespaces or (None,):
+            pods += await self._acting.list(PODS, namespace, labels=LABEL_JOB_UID)
+            for job in await self._acting.list(JOBS, namespace):
+                self._queue.wake((job["metadata"]["namespace"], job["metadata"]["name"]))
+        self._pods.replace_all(pods)
+
+    def _status_server(self) -> StatusServer:
+        return StatusServer(
+            # Reviews are no writes to jobs: the guard of the leader does not apply to them.
+            TokenReviewer(self._kube, monotonic=time.monotonic),
+            self._pods,
+            self._reports,
+            answer=self._reconciler.answer,
+            wake=lambda key, urgent: self._queue.wake(
+                key, 0.0 if urgent else self._settings.report_wake_seconds
+            ),
+            is_leading=self._elector.is_leading,
+            clock=wall_clock,
+        )
+
+    async def _listen(self, application: web.Application, port: int, *, tls: bool = False) -> None:
+        # No access log: it would name every job every few seconds.
+        runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        await runner.setup()
+        await web.TCPSite(runner, port=port, ssl_context=self._certificates.context if tls else None).start()
+
+    async def _start(self, what: str, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do a step that nothing works without, for as long as it takes."""
+        while True:
+            try:
+                return await step()
+            except KubeError as error:
+                _log.warning("not started yet", waiting_for=what, error=error.message)
+            await asyncio.sleep(START_RETRY_SECONDS)
+
+    async def _repeat(self, what: str, period: float, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await asyncio.sleep(period)
+            try:
+                await step()
+            except KubeError as error:
+                _log.warning("failed, will be repeated", what=what, error=error.message)
+
+
+def _is_lost_lease(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_lost_lease(inner) for inner in error.exceptions)
+    return isinstance(error, LostLease)

@@ -1,0 +1,135 @@
+"""Which job is looked at when: a queue of keys with due times.
+
+Invariants: a key is handled by one worker at a time; a wake during its handling leads to
+another look after it; many wakes of a waiting key are one look, at the earliest time that
+was asked for; and errors back off here and nowhere else, per key, with jitter.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+from spot_operator import metrics
+from spot_operator.kube import KubeError
+from spot_operator.logs import Log
+
+K = TypeVar("K", bound=Hashable)
+
+BACKOFF_BASE_SECONDS: Final = 0.25
+BACKOFF_MAX_SECONDS: Final = 30.0
+
+_log = Log(__name__)
+
+
+class WorkQueue(Generic[K]):
+    """`handle` returns after how many seconds to look again, or None: only when woken.
+
+    Time is the running loop's, so a test with a virtual loop needs no sleeping.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[K], Awaitable[float | None]],
+        *,
+        workers: int,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._handle = handle
+        self._num_workers = workers
+        self._jitter = jitter
+        self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._order = itertools.count()
+        self._running: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._changed = asyncio.Event()
+        self._idle_workers = asyncio.Semaphore(workers)
+
+    def wake(self, key: K, after: float = 0.0) -> None:
+        """Look at `key` in `after` seconds, or earlier if that was asked for already."""
+        due = asyncio.get_running_loop().time() + after
+        if due >= self._due.get(key, float("inf")):
+            return
+        self._due[key] = due
+        heapq.heappush(self._heap, (due, next(self._order), key))
+        self._changed.set()
+
+    def lateness(self) -> float:
+        """Seconds by which the most overdue waiting key is late; 0 when none is."""
+        now = asyncio.get_running_loop().time()
+        return max((now - due for key, due in self._due.items() if due <= now), default=0.0)
+
+    async def run(self) -> None:
+        """Serve for ever; cancelling it cancels the looks under way."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._idle_workers.acquire()
+                key = await self._next()
+                self._running.add(key)
+                tasks.create_task(self._serve(key))
+
+    async def _next(self) -> K:
+        while True:
+            self._changed.clear()
+            now = asyncio.get_running_loop().time()
+            key, wait = self._pop(now)
+            metrics.QUEUE_DEPTH.set(sum(1 for due in self._due.values() if due <= now))
+            if key is not None:
+                return key
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _pop(self, now: float) -> tuple[K | None, float | None]:
+        """The first key that is due and not being handled, or the seconds until one may be."""
+        blocked: list[tuple[float, int, K]] = []
+        try:
+            while self._heap:
+                due, _, key = self._heap[0]
+                if self._due.get(key) != due:
+                    heapq.heappop(self._heap)  # superseded by an earlier wake
+                elif due > now:
+                    return None, due - now
+                elif key in self._running:
+                    blocked.append(heapq.heappop(self._heap))
+                else:
+                    heapq.heappop(self._heap)
+                    del self._due[key]
+                    return key, None
+            return None, None
+        finally:
+            for entry in blocked:
+                heapq.heappush(self._heap, entry)
+
+    async def _serve(self, key: K) -> None:
+        try:
+            again = await self._handle(key)
+            self._failures.pop(key, None)
+        except asyncio.CancelledError:
+            raise
+        # The one broad except of the operator: whatever goes wrong with one job is logged, backs
+        # off, and never delays another job or ends the process.
+        except Exception as error:  # noqa: BLE001
+            again = self._back_off(key, error)
+        finally:
+            self._running.discard(key)
+            self._idle_workers.release()
+            self._changed.set()
+        if again is not None:
+            self.wake(key, again)
+
+    def _back_off(self, key: K, error: Exception) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        bound = min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures - 1, 20))
+        delay = bound * (0.5 + self._jitter() / 2)
+        if isinstance(error, KubeError):
+            delay = max(delay, error.retry_after or 0.0)
+            _log.warning("look failed", key=key, error=error.message, kind=type(error).__name__, again=delay)
+        else:
+            _log.error("look failed unexpectedly", exception=error, key=key, again=delay)
+        return delay
