@@ -9,16 +9,18 @@ so that an older operator can read what a newer one wrote; what it cannot read a
 import dataclasses
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
 from spot_operator.model import Condition, JobStatus
 
 T = TypeVar("T")
+
+_FIELDS: dict[type[Any], tuple[tuple[str, str, Any, bool], ...]] = {}
+"""Name, key, type and whether required, of every field; type hints are slow to resolve."""
 
 
 class StatusUnreadable(ValueError):
@@ -57,19 +59,19 @@ def camel(name: str) -> str:
     return head + "".join("UID" if part == "uid" else "ID" if part == "id" else part.title() for part in tail)
 
 
-@cache
-def _fields(cls: Hashable) -> tuple[tuple[str, str, Any, bool], ...]:
-    assert isinstance(cls, type)
-    hints = typing.get_type_hints(cls)
-    return tuple(
-        (
-            f.name,
-            camel(f.name),
-            hints[f.name],
-            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+def _fields(cls: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
+    if cls not in _FIELDS:
+        hints = typing.get_type_hints(cls)
+        _FIELDS[cls] = tuple(
+            (
+                field.name,
+                camel(field.name),
+                hints[field.name],
+                field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            )
+            for field in dataclasses.fields(cls)
         )
-        for f in dataclasses.fields(cls)
-    )
+    return _FIELDS[cls]
 
 
 def _encode(value: Any) -> Any:

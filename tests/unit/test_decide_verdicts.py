@@ -1,0 +1,324 @@
+"""Why an incarnation ended: one case for each row of the classification table."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spot_operator.decide import decide
+from spot_operator.model import Notice, Observation, PodCondition, PolicySettings, Restart, Stop, Taint
+from spot_operator.names import CapacityType, Cause, ConditionType, Reason, StopReason
+from spot_operator.testing import (
+    NODE_UID,
+    NOW,
+    make_ended_pod,
+    make_gang,
+    make_node,
+    make_observation,
+    make_outcome,
+    make_pod,
+    make_status,
+    seconds,
+)
+from spot_trainer.contract import OutcomeKind
+
+SETTINGS = PolicySettings()
+
+
+def verdict(observation: Observation) -> Restart:
+    """The one restart that the decision records."""
+    restarts = decide(observation, NOW, SETTINGS).status.recent_restarts
+    assert len(restarts) == 1
+    return restarts[0]
+
+
+def make_record(**changes: Any) -> Any:
+    return replace(make_gang().pods[0], **changes)
+
+
+def noticed(*, confirmed: bool = False, chosen: bool = False, ago: float = 30) -> Notice:
+    return Notice(
+        signal="taint karpenter.sh/disrupted",
+        first_seen_time=NOW - seconds(ago),
+        confirmed_reclaim=confirmed,
+        chosen_disruption=chosen,
+    )
+
+
+def disrupted(reason: str) -> tuple[PodCondition, ...]:
+    return (
+        PodCondition(
+            type="DisruptionTarget", status="True", reason=reason, last_transition_time=NOW - seconds(20)
+        ),
+    )
+
+
+def with_notice(
+    notice: Notice, *, capacity_type: CapacityType = CapacityType.SPOT, **pod: Any
+) -> Observation:
+    outcome = make_outcome(OutcomeKind.STOPPED, "Notice", step=120, checkpoint=120)
+    gang = make_gang(
+        capacity_type,
+        pods=(make_record(notice=notice),),
+        stop=Stop(reason=StopReason.NODE_SIGNAL, time=NOW - seconds(29), message="notice"),
+    )
+    return make_observation(
+        status=make_status(gang=gang),
+        pods=(make_ended_pod(75, outcome=outcome, deletion_timestamp=NOW, deletion_grace_seconds=29, **pod),),
+    )
+
+
+def test_row_0_a_stop_that_the_operator_intended_is_no_interruption() -> None:
+    gang = make_gang(stop=Stop(reason=StopReason.SUSPENDED, time=NOW - seconds(20), message="suspended"))
+    observation = make_observation(status=make_status(gang=gang), pods=(make_ended_pod(75),))
+    assert (verdict(observation).row, verdict(observation).cause) == ("0", Cause.REQUESTED)
+
+
+def test_row_0_does_not_cover_a_crash_before_the_stop() -> None:
+    gang = make_gang(stop=Stop(reason=StopReason.SUSPENDED, time=NOW, message="suspended"))
+    pod = make_ended_pod(1, finished_at=NOW - seconds(30))
+    restart = verdict(make_observation(status=make_status(gang=gang), pods=(pod,)))
+    assert (restart.cause, restart.charged) == (Cause.FAILURE, True)
+
+
+def test_row_1_outcome_complete_completes_whatever_the_exit_code() -> None:
+    pod = make_ended_pod(1, outcome=make_outcome(OutcomeKind.COMPLETE, "Completed", step=500, checkpoint=500))
+    status = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    assert [c.status for c in status.conditions if c.type is ConditionType.COMPLETE] == [True]
+    assert status.recent_restarts == ()
+    assert status.progress.step == 500
+
+
+def test_row_2_out_of_memory_has_its_own_budget() -> None:
+    restart = verdict(make_observation(pods=(make_ended_pod(137, reason="OOMKilled"),)))
+    assert (restart.row, restart.cause, restart.charged) == ("2", Cause.OUT_OF_MEMORY, False)
+
+
+def test_row_2_out_of_memory_during_the_grace_period_is_the_interruption() -> None:
+    observation = with_notice(noticed(confirmed=True))
+    pod = make_ended_pod(137, reason="OOMKilled", deletion_timestamp=NOW, deletion_grace_seconds=29)
+    assert verdict(replace(observation, pods=(pod,))).cause is Cause.INTERRUPTION
+
+
+def test_row_4_scheduler_preemption() -> None:
+    pod = make_ended_pod(75, conditions=disrupted("PreemptionByScheduler"))
+    assert verdict(make_observation(pods=(pod,))).cause is Cause.SCHEDULER_PREEMPTION
+
+
+@pytest.mark.parametrize(
+    ("capacity_type", "cause"),
+    [(CapacityType.SPOT, Cause.INTERRUPTION), (CapacityType.ON_DEMAND, Cause.NODE_LOST)],
+)
+def test_row_5_a_confirmed_reclaim(capacity_type: CapacityType, cause: Cause) -> None:
+    restart = verdict(with_notice(noticed(confirmed=True), capacity_type=capacity_type))
+    assert (restart.row, restart.cause, restart.charged) == ("5", cause, False)
+    assert restart.lost_steps == 0
+
+
+def test_row_6_node_shutdown() -> None:
+    pod = make_ended_pod(
+        143,
+        status_reason="Terminated",
+        status_message="Pod was terminated in response to imminent node shutdown.",
+    )
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause) == ("6", Cause.INTERRUPTION)
+
+
+def test_row_7_a_drain_of_a_spot_node_is_probably_a_reclaim() -> None:
+    restart = verdict(with_notice(noticed()))
+    assert (restart.row, restart.cause) == ("7", Cause.INTERRUPTION)
+
+
+def test_row_8_a_disruption_that_the_cluster_chose_is_voluntary() -> None:
+    restart = verdict(with_notice(noticed(chosen=True)))
+    assert (restart.row, restart.cause) == ("8", Cause.VOLUNTARY_EVICTION)
+
+
+def test_row_8_an_eviction_without_any_sign_is_voluntary() -> None:
+    pod = make_ended_pod(75, conditions=disrupted("EvictionByEvictionAPI"))
+    assert verdict(make_observation(pods=(pod,))).cause is Cause.VOLUNTARY_EVICTION
+
+
+def test_row_7_upgrades_an_eviction_whose_node_vanished_soon_afterwards() -> None:
+    pod = make_ended_pod(75, conditions=disrupted("EvictionByEvictionAPI"))
+    first = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    later = make_observation(status=first, pods=(), nodes={"spot-a": None})
+    status = decide(later, NOW + seconds(60), SETTINGS).status
+    assert status.recent_restarts[0].cause is Cause.INTERRUPTION
+    assert (status.restarts.interruptions, status.restarts.infrastructure) == (1, 0)
+
+
+def test_row_7_upgrades_nothing_after_five_minutes() -> None:
+    pod = make_ended_pod(75, conditions=disrupted("EvictionByEvictionAPI"))
+    first = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    later = make_observation(status=first, pods=(), nodes={"spot-a": None})
+    status = decide(later, NOW + seconds(301), SETTINGS).status
+    assert status.recent_restarts[0].cause is Cause.VOLUNTARY_EVICTION
+
+
+def test_row_9_node_object_gone() -> None:
+    restart = verdict(make_observation(nodes={"spot-a": None}))
+    assert (restart.row, restart.cause) == ("9", Cause.INTERRUPTION)
+
+
+def test_row_9_a_new_node_of_the_same_name_is_not_the_pods_node() -> None:
+    restart = verdict(make_observation(nodes={"spot-a": make_node(uid="another")}))
+    assert restart.row == "9"
+
+
+def test_row_10_unreachable_past_the_toleration() -> None:
+    taint = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW - seconds(61))
+    restart = verdict(make_observation(nodes={"spot-a": make_node(ready="Unknown", taints=(taint,))}))
+    assert (restart.row, restart.cause) == ("10", Cause.NODE_LOST)
+
+
+def test_row_10_unreachable_within_the_toleration_is_nothing_yet() -> None:
+    taint = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW - seconds(59))
+    observation = make_observation(nodes={"spot-a": make_node(ready="Unknown", taints=(taint,))})
+    decision = decide(observation, NOW, SETTINGS)
+    assert (decision.status.recent_restarts, decision.actions) == ((), ())
+
+
+def test_row_10_a_container_that_the_restarted_kubelet_lost() -> None:
+    pod = make_ended_pod(137, reason="ContainerStatusUnknown", finished_at=None)
+    assert verdict(make_observation(pods=(pod,))).cause is Cause.NODE_LOST
+
+
+def test_row_12_node_pressure_is_not_charged() -> None:
+    pod = make_ended_pod(137, status_reason="Evicted", conditions=disrupted("TerminationByKubelet"))
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("12", Cause.NODE_PRESSURE, False)
+
+
+def test_row_13_the_pods_own_limit_is_charged() -> None:
+    pod = make_ended_pod(137, status_reason="Evicted", status_message='Usage of EmptyDir volume "x" exceeds')
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("13", Cause.FAILURE, True)
+
+
+def test_row_14_never_admitted() -> None:
+    pod = make_pod(
+        phase="Failed",
+        status_reason="OutOfnvidia.com/gpu",
+        trainer=replace(make_pod().trainer, running_since=None),
+        started_any_container=False,
+    )
+    assert verdict(make_observation(pods=(pod,))).cause is Cause.INFRASTRUCTURE
+
+
+def test_row_17_stopped_on_purpose() -> None:
+    pod = make_ended_pod(75, outcome=make_outcome(OutcomeKind.STOPPED, "StopRequested", checkpoint=100))
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("17", Cause.REQUESTED, False)
+
+
+def test_row_17_stopping_again_and_again_without_progress_is_a_failure() -> None:
+    status = make_status()
+    causes = []
+    for _ in range(3):
+        decision = decide(make_observation(status=status, pods=(make_ended_pod(75),)), NOW, SETTINGS)
+        causes.append(
+            (decision.status.recent_restarts[-1].cause, decision.status.recent_restarts[-1].charged)
+        )
+        status = replace(decision.status, gang=make_gang())
+    assert causes == [(Cause.REQUESTED, False), (Cause.REQUESTED, False), (Cause.FAILURE, True)]
+
+
+def test_row_17b_fenced_starts_the_next_incarnation_uncharged() -> None:
+    pod = make_ended_pod(76, outcome=make_outcome(OutcomeKind.FENCED, "Superseded"))
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.cause, restart.charged) == (Cause.FENCED, False)
+
+
+def test_row_17b_another_jobs_claim_fails_the_job() -> None:
+    pod = make_ended_pod(76, outcome=make_outcome(OutcomeKind.FENCED, "ClaimConflict"))
+    status = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    failed = next(c for c in status.conditions if c.type is ConditionType.FAILED)
+    assert (failed.status, failed.reason) == (True, Reason.CLAIM_CONFLICT)
+
+
+def test_row_17b_a_restart_that_cannot_help_fails_the_job_with_the_trainers_reason() -> None:
+    pod = make_ended_pod(78, outcome=make_outcome(OutcomeKind.FAILED, "CheckpointConflict"))
+    status = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    failed = next(c for c in status.conditions if c.type is ConditionType.FAILED)
+    assert (failed.status, failed.reason, status.gang) == (True, "CheckpointConflict", None)
+
+
+def test_row_17b_a_missing_bucket_is_waited_for() -> None:
+    pod = make_ended_pod(78, outcome=make_outcome(OutcomeKind.FAILED, "NoSuchBucket"))
+    decision = decide(make_observation(pods=(pod,)), NOW, SETTINGS)
+    ready = next(c for c in decision.status.conditions if c.type is ConditionType.CHECKPOINT_READY)
+    assert (ready.status, ready.reason) == (False, Reason.NO_SUCH_BUCKET)
+    assert decision.status.next_launch_time == NOW + seconds(10)
+    assert decision.status.recent_restarts[0].charged is False
+
+
+def test_row_18_deleted_by_someone_else() -> None:
+    pod = make_ended_pod(143, deletion_timestamp=NOW + seconds(119), deletion_grace_seconds=120)
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause) == ("18", Cause.VOLUNTARY_EVICTION)
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, 134, 137, 139, 143])
+def test_row_21_any_other_exit_is_charged_to_the_application(exit_code: int) -> None:
+    restart = verdict(make_observation(pods=(make_ended_pod(exit_code),)))
+    assert (restart.row, restart.cause, restart.charged) == ("21", Cause.FAILURE, True)
+
+
+def test_a_crash_clearly_before_the_notice_is_a_crash() -> None:
+    observation = with_notice(noticed(confirmed=True, ago=3))
+    pod = make_ended_pod(1, finished_at=NOW - seconds(60))
+    restart = verdict(replace(observation, pods=(pod,)))
+    assert (restart.cause, restart.charged) == (Cause.FAILURE, True)
+
+
+def test_row_22_exit_zero_is_held_for_ten_seconds_because_complete_is_final() -> None:
+    observation = make_observation(pods=(make_ended_pod(0),))
+    held = decide(observation, NOW, SETTINGS)
+    assert (held.status.gang is not None, held.next_look) == (True, seconds(10))
+    done = decide(replace(observation, status=held.status), NOW + seconds(10), SETTINGS)
+    assert done.status.phase == "Complete"
+
+
+def test_row_22_exit_zero_after_it_was_told_to_stop_is_not_done() -> None:
+    pod = make_ended_pod(0, deletion_timestamp=NOW + seconds(110), deletion_grace_seconds=120)
+    status = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    assert (status.phase, status.recent_restarts[0].row) == ("Pending", "22")
+
+
+def test_row_22_exit_zero_on_a_node_with_a_notice_is_the_interruption() -> None:
+    observation = with_notice(noticed(confirmed=True))
+    assert verdict(replace(observation, pods=(make_ended_pod(0),))).cause is Cause.INTERRUPTION
+
+
+def test_row_23_a_pod_that_vanished_from_a_live_node() -> None:
+    restart = verdict(make_observation(pods=()))
+    assert (restart.row, restart.cause) == ("23", Cause.VOLUNTARY_EVICTION)
+
+
+def test_a_pod_that_vanished_is_judged_by_its_last_known_state() -> None:
+    outcome = make_outcome(OutcomeKind.COMPLETE, "Completed", step=500, checkpoint=500)
+    status = decide(
+        make_observation(pods=(), departed=(make_ended_pod(0, outcome=outcome),)), NOW, SETTINGS
+    ).status
+    assert status.phase == "Complete"
+
+
+def test_a_stale_disruption_target_says_nothing() -> None:
+    stale = (PodCondition(type="DisruptionTarget", status="False", reason="PreemptionByScheduler"),)
+    assert verdict(make_observation(pods=(make_ended_pod(1, conditions=stale),))).cause is Cause.FAILURE
+
+
+def test_garbage_in_the_termination_message_is_no_outcome() -> None:
+    pod = make_ended_pod(1)
+    assert pod.trainer.terminated is not None
+    termination = replace(pod.trainer.terminated, message='{"outcome":"complete"')
+    pod = replace(pod, trainer=replace(pod.trainer, terminated=termination))
+    assert verdict(make_observation(pods=(pod,))).cause is Cause.FAILURE
+
+
+def test_lost_steps_are_counted_from_the_last_durable_one() -> None:
+    progress = replace(make_status().progress, step=150, durable_step=100, steps_per_second=10.0)
+    restart = verdict(make_observation(status=make_status(progress=progress), nodes={"spot-a": None}))
+    assert (restart.lost_steps, restart.lost_seconds, restart.node_uid) == (50, 5.0, NODE_UID)
