@@ -1,0 +1,163 @@
+"""The queue under virtual time: one look per job at a time, none lost, errors backed off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from spot_operator.kube import TooManyRequests, Unreachable
+from spot_operator.workqueue import BACKOFF_MAX_SECONDS, WorkQueue
+
+pytestmark = pytest.mark.looptime
+
+
+@asynccontextmanager
+async def running(
+    handle: Callable[[str], Awaitable[float | None]], workers: int = 2
+) -> AsyncIterator[WorkQueue[str]]:
+    queue = WorkQueue(handle, workers=workers, jitter=lambda: 1.0)
+    task = asyncio.create_task(queue.run())
+    yield queue
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_many_wakes_of_a_waiting_key_are_one_look_at_the_earliest_time() -> None:
+    looks: list[float] = []
+
+    async def handle(key: str) -> None:
+        looks.append(now())
+
+    async with running(handle) as queue:
+        start = now()
+        for after in (5, 3, 9, 3):
+            queue.wake("a", after)
+        await asyncio.sleep(20)
+    assert [round(look - start, 3) for look in looks] == [3]
+
+
+async def test_wake_during_a_look_leads_to_one_more_after_it() -> None:
+    spans: list[tuple[float, float]] = []
+
+    async def handle(key: str) -> None:
+        begin = now()
+        await asyncio.sleep(2)
+        spans.append((begin, now()))
+
+    async with running(handle) as queue:
+        queue.wake("a")
+        await asyncio.sleep(1)
+        queue.wake("a")
+        queue.wake("a")
+        await asyncio.sleep(20)
+    assert len(spans) == 2
+    assert spans[1][0] >= spans[0][1]
+
+
+async def test_slow_job_does_not_delay_another() -> None:
+    ended: dict[str, float] = {}
+
+    async def handle(key: str) -> None:
+        await asyncio.sleep(100 if key == "slow" else 1)
+        ended[key] = now()
+
+    async with running(handle) as queue:
+        start = now()
+        queue.wake("slow")
+        queue.wake("quick")
+        await asyncio.sleep(10)
+        assert ended == {"quick": pytest.approx(start + 1)}
+
+
+async def test_no_more_looks_at_once_than_workers() -> None:
+    active = most = 0
+
+    async def handle(key: str) -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        await asyncio.sleep(1)
+        active -= 1
+
+    async with running(handle, workers=3) as queue:
+        for number in range(10):
+            queue.wake(str(number))
+        await asyncio.sleep(20)
+    assert most == 3
+
+
+async def test_returned_seconds_are_the_next_look_and_none_waits() -> None:
+    looks: list[float] = []
+
+    async def handle(key: str) -> float | None:
+        looks.append(now())
+        return 7.0 if len(looks) < 3 else None
+
+    async with running(handle) as queue:
+        queue.wake("a")
+        await asyncio.sleep(100)
+    assert [round(b - a, 3) for a, b in zip(looks, looks[1:], strict=False)] == [7, 7]
+
+
+async def test_errors_back_off_up_to_a_bound_and_a_success_forgets_them() -> None:
+    looks: list[float] = []
+
+    async def handle(key: str) -> None:
+        looks.append(now())
+        if len(looks) <= 10:
+            raise Unreachable("no answer")
+
+    async with running(handle) as queue:
+        queue.wake("a")
+        await asyncio.sleep(500)
+        gaps = [b - a for a, b in zip(looks, looks[1:], strict=False)]
+        assert len(looks) == 11
+        assert gaps == sorted(gaps)
+        assert max(gaps) == pytest.approx(BACKOFF_MAX_SECONDS)
+
+
+async def test_server_that_asks_for_patience_gets_it() -> None:
+    looks: list[float] = []
+
+    async def handle(key: str) -> None:
+        looks.append(now())
+        if len(looks) == 1:
+            raise TooManyRequests("slow down", retry_after=12.0)
+
+    async with running(handle) as queue:
+        queue.wake("a")
+        await asyncio.sleep(60)
+    assert looks[1] - looks[0] == pytest.approx(12.0)
+
+
+async def test_unexpected_error_of_one_job_does_not_end_the_queue() -> None:
+    seen: list[str] = []
+
+    async def handle(key: str) -> None:
+        seen.append(key)
+        if key == "bad":
+            raise ZeroDivisionError
+
+    async with running(handle) as queue:
+        queue.wake("bad")
+        await asyncio.sleep(0.01)
+        queue.wake("good")
+        await asyncio.sleep(0.01)
+    assert seen == ["bad", "good"]
+
+
+async def test_lateness_is_that_of_the_most_overdue_key() -> None:
+    async def handle(key: str) -> None:
+        await asyncio.sleep(1000)
+
+    async with running(handle, workers=1) as queue:
+        queue.wake("a")
+        await asyncio.sleep(1)
+        queue.wake("b")
+        await asyncio.sleep(30)
+        assert queue.lateness() == pytest.approx(30)
