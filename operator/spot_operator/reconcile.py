@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from spot_operator import metrics
 from spot_operator.act import Actor, Results
+from spot_operator.changes import Change, compare
 from spot_operator.cluster import JobKey, NodeCache
 from spot_operator.decide import decide
 from spot_operator.decide.directives import directives
-from spot_operator.decide.significance import Change, compare
 from spot_operator.kube import JOBS, Conflict, Kube, NotFound
 from spot_operator.logs import Log
 from spot_operator.model import UNKNOWN, Decision, Observation, PodRefusal, PolicySettings
@@ -105,7 +105,7 @@ class Reconciler:
         body = status_to_json(decision.status)
         # Compared as it will be read back, so that a value that JSON rounds is no difference.
         change = compare(observation.status, status_from_json(body))
-        if change is Change.NONE:
+        if change is Change.NOTHING:
             return False, None
         if change is Change.PROGRESS:
             age = self._monotonic() - self._last_write.get(key, float("-inf"))
@@ -116,7 +116,7 @@ class Reconciler:
         stored = await self._kube.replace(JOBS, {**job, "status": body}, subresource="status")
         self._last_write[key] = self._monotonic()
         self._own_version[key] = stored["metadata"]["resourceVersion"]
-        metrics.STATUS_WRITES.labels(change.name.lower()).inc()
+        metrics.STATUS_WRITES.labels(change).inc()
         tally(observation.status, decision.status)
         return True, None
 

@@ -1,6 +1,7 @@
 """The queue under virtual time: one look per job at a time, none lost, errors backed off."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -101,7 +102,7 @@ async def test_returned_seconds_are_the_next_look_and_none_waits() -> None:
     async with running(handle) as queue:
         queue.wake("a")
         await asyncio.sleep(100)
-    assert [round(b - a, 3) for a, b in zip(looks, looks[1:], strict=False)] == [7, 7]
+    assert [round(b - a, 3) for a, b in itertools.pairwise(looks)] == [7, 7]
 
 
 async def test_errors_back_off_up_to_a_bound_and_a_success_forgets_them() -> None:
@@ -115,7 +116,7 @@ async def test_errors_back_off_up_to_a_bound_and_a_success_forgets_them() -> Non
     async with running(handle) as queue:
         queue.wake("a")
         await asyncio.sleep(500)
-        gaps = [b - a for a, b in zip(looks, looks[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(looks)]
         assert len(looks) == 11
         assert gaps == sorted(gaps)
         assert max(gaps) == pytest.approx(BACKOFF_MAX_SECONDS)

@@ -1,0 +1,45 @@
+"""What a new status would tell that the stored one does not: whether it is worth a write.
+
+Pure. Invariant: node time and money alone never cause a write, so an idle job causes none;
+progress alone is written at a bounded rate; everything else is written at once.
+"""
+
+from dataclasses import replace
+from enum import StrEnum
+
+from spot_operator.model import Cost, JobStatus, Progress
+
+
+class Change(StrEnum):
+    """The weightiest thing that differs between two statuses."""
+
+    NOTHING = "nothing"
+    """Nothing, or only node time that went by."""
+    PROGRESS = "progress"
+    """Numbers that move by themselves, and sentences that tell them."""
+    SUBSTANCE = "substance"
+
+
+def _without_accounting(status: JobStatus) -> JobStatus:
+    gang = replace(status.gang, accounted_until=None) if status.gang is not None else None
+    return replace(status, cost=Cost(), gang=gang)
+
+
+def _without_progress(status: JobStatus) -> JobStatus:
+    # Sentences may carry step counts; a change of a condition's status or reason is more than that.
+    conditions = tuple(replace(condition, message="") for condition in status.conditions)
+    capacity = status.capacity
+    if capacity is not None:
+        capacity = replace(capacity, message="", next_decision_time=None)
+    return replace(
+        status, progress=Progress(), checkpoint=None, message="", conditions=conditions, capacity=capacity
+    )
+
+
+def compare(old: JobStatus, new: JobStatus) -> Change:
+    old, new = _without_accounting(old), _without_accounting(new)
+    if old == new:
+        return Change.NOTHING
+    if _without_progress(old) == _without_progress(new):
+        return Change.PROGRESS
+    return Change.SUBSTANCE
