@@ -1,0 +1,46 @@
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+DEMO_FLAGS ?=
+
+.PHONY: help setup demo test test-fast test-api test-e2e check format lock generate clean
+
+help: ## Show this list
+	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: ## Make .venv from the lock files
+	@hack/setup.sh
+
+demo: setup ## Train on an embedded cluster, lose its nodes, finish (DEMO_FLAGS=--volume, --keep)
+	@PYTHONPATH=hack $(PYTHON) -m demo $(DEMO_FLAGS)
+
+test: setup ## All tests: unit, faults, API server, real kubelets
+	@$(PYTEST) tests
+
+test-fast: setup ## Unit tests only: no cluster, no containers
+	@$(PYTEST) tests/unit
+
+test-api: setup ## Tests against a real API server
+	@$(PYTEST) tests/api
+
+test-e2e: setup ## Tests with real kubelets and containers
+	@$(PYTEST) tests/e2e
+
+check: setup ## Lint, format, types, import contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo
+	@.venv/bin/lint-imports --no-cache
+
+format: setup ## Format the code
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+generate: setup ## Write the CRD from its types, for crds/ and for the chart
+	@$(PYTHON) -m spot_operator.api.crd --write
+
+lock: ## Renew the lock files (needs uv)
+	@hack/lock.sh
+
+clean: ## Remove what the targets above made in this folder (the cache in ~/.cache stays)
+	@rm -rf .venv demo-out bench/out .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Renew the lock files after pyproject.toml changed. Without addresses of package indexes, so
+# that pip takes every package from wherever the machine is configured to look.
+set -eu
+cd "$(dirname "$0")/.."
+compile() {
+    out=$1
+    shift
+    uv pip compile --quiet pyproject.toml "$@" --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-header --output-file "requirements/$out.lock"
+}
+compile operator --extra operator
+compile trainer --extra trainer
+compile dev --extra operator --extra trainer --group dev
+compile torch --group torch --constraint requirements/dev.lock
