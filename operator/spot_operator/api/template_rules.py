@@ -1,0 +1,117 @@
+"""Rules about the pod template: what the operator itself must decide or add there.
+
+Host networking, privileges and the like are the business of the cluster's own policies.
+"""
+
+from typing import Final
+
+from spot_operator.api import spec as api
+from spot_operator.api.rule import Rule
+
+MOUNT_PATH: Final = "/checkpoints"
+RESERVED_ENV: Final = ("SPOT_", "PET_")
+RESERVED_VOLUMES: Final = ("spot-checkpoints", "spot-status")
+
+
+def trainer_of(spec: api.Spec) -> api.Container | None:
+    """The container whose end is the pod's end, if the template has it."""
+    containers = spec.template.spec.containers
+    if spec.trainer_container is None:
+        return next(iter(containers), None)
+    return next((c for c in containers if c.name == spec.trainer_container), None)
+
+
+def _mounts_checkpoints(container: api.Container) -> bool:
+    return any(
+        mount.mount_path == MOUNT_PATH or mount.mount_path.startswith(f"{MOUNT_PATH}/")
+        for mount in container.volume_mounts
+    )
+
+
+def _sets_reserved_env(spec: api.Spec) -> bool:
+    trainer = trainer_of(spec)
+    return trainer is not None and any(env.name.startswith(RESERVED_ENV) for env in trainer.env)
+
+
+_POD: Final = "self.template.spec"
+_TRAINER: Final = f"(has(self.trainerContainer) ? self.trainerContainer : {_POD}.containers[0].name)"
+_MOUNTED: Final = f"the operator mounts the checkpoint volume at {MOUNT_PATH}; mount yours elsewhere"
+
+
+def _no_checkpoint_mount(field: str) -> str:
+    mounts = (
+        f"c.volumeMounts.all(m, m.mountPath != '{MOUNT_PATH}' && !m.mountPath.startsWith('{MOUNT_PATH}/'))"
+    )
+    return f"!has({_POD}.{field}) || {_POD}.{field}.all(c, !has(c.volumeMounts) || {mounts})"
+
+
+TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
+    Rule(
+        field="template.spec.containers",
+        cel=f"{_POD}.containers.size() > 0",
+        message="the template needs at least one container",
+        holds=lambda s: len(s.template.spec.containers) > 0,
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        field="trainerContainer",
+        cel=f"!has(self.trainerContainer) || {_POD}.containers.exists(c, c.name == self.trainerContainer)",
+        message="no container of the template has this name; name one of template.spec.containers",
+        holds=lambda s: s.trainer_container is None or trainer_of(s) is not None,
+    ),
+    Rule(
+        field="template.spec.restartPolicy",
+        cel=f"!has({_POD}.restartPolicy) || {_POD}.restartPolicy == 'Never'",
+        message="restartPolicy must be Never or unset, since the operator restarts the run itself",
+        holds=lambda s: s.template.spec.restart_policy in (None, "Never"),
+    ),
+    Rule(
+        field="template.spec.nodeName",
+        cel=f"!has({_POD}.nodeName)",
+        message="nodeName bypasses the choice between spot and on-demand; use nodeSelector or affinity",
+        holds=lambda s: s.template.spec.node_name is None,
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        field="template.spec.terminationGracePeriodSeconds",
+        cel=f"!has({_POD}.terminationGracePeriodSeconds) || {_POD}.terminationGracePeriodSeconds >= 1",
+        message="terminationGracePeriodSeconds must be at least 1, since the last checkpoint is made in it",
+        holds=lambda s: (
+            s.template.spec.termination_grace_period_seconds is None
+            or s.template.spec.termination_grace_period_seconds >= 1
+        ),
+    ),
+    Rule(
+        field="template.spec.containers",
+        cel=_no_checkpoint_mount("containers"),
+        message=_MOUNTED,
+        holds=lambda s: not any(map(_mounts_checkpoints, s.template.spec.containers)),
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        field="template.spec.initContainers",
+        cel=_no_checkpoint_mount("initContainers"),
+        message=_MOUNTED,
+        holds=lambda s: not any(map(_mounts_checkpoints, s.template.spec.init_containers)),
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        field="template.spec.volumes",
+        cel=(
+            f"!has({_POD}.volumes) || {_POD}.volumes.all(v, !(v.name in ['spot-checkpoints', 'spot-status']))"
+        ),
+        message="the operator adds volumes named spot-checkpoints and spot-status; rename yours",
+        holds=lambda s: not any(v.name in RESERVED_VOLUMES for v in s.template.spec.volumes),
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        field="template.spec.containers",
+        cel=(
+            f"{_POD}.containers.all(c, c.name != {_TRAINER} || !has(c.env) || "
+            "c.env.all(e, !e.name.startsWith('SPOT_') && !e.name.startsWith('PET_')))"
+        ),
+        message="the operator sets SPOT_* and PET_* variables in the trainer container; rename yours",
+        holds=lambda s: not _sets_reserved_env(s),
+        reason="FieldValueForbidden",
+    ),
+)
