@@ -6,15 +6,19 @@ an action depends on, and a periodic listing replaces the nodes as a whole, beca
 compacted watch never delivers the deletions of the gap.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.model import NodeView
 from spot_operator.views import controller_of, incarnation_of, is_terminal, node_view
 
 Json = Mapping[str, Any]
+LAST_SEEN_PODS: Final = 4096
+"""Enough for every pod of a large cluster that is ending at one time; older ones are forgotten."""
+
 JobKey = tuple[str, str]
 """Namespace and name of a job."""
 
@@ -82,6 +86,22 @@ class NodeCache:
         return frozenset().union(*woken)
 
 
+def _facts(pod: Json) -> Json:
+    """What a view needs of a pod, without its template's bulk."""
+    spec = pod.get("spec", {})
+    metadata = {
+        key: value for key, value in pod["metadata"].items() if key not in ("managedFields", "annotations")
+    }
+    return {
+        "metadata": metadata,
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            "containers": [{"name": container.get("name")} for container in spec.get("containers", [])],
+        },
+        "status": pod.get("status", {}),
+    }
+
+
 @dataclass(frozen=True)
 class JobPod:
     """A pod that is not terminal, and the job that controls it."""
@@ -92,10 +112,11 @@ class JobPod:
 
 
 class PodBook:
-    """Live pods of jobs by UID, from the watch."""
+    """Pods of jobs by UID, from the watch: the live ones, and how the departed looked last."""
 
     def __init__(self) -> None:
         self._pods: dict[str, JobPod] = {}
+        self._last_seen: OrderedDict[str, tuple[str, Json]] = OrderedDict()
 
     def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
         """Take in a watch event: the job it belongs to, and whether the pod has just ended."""
@@ -104,10 +125,22 @@ class PodBook:
         if owner is None:
             return None, False
         key = (metadata["namespace"], owner["name"])
+        self._remember(pod, owner["uid"])
         if deleted or is_terminal(pod):
             return key, self._pods.pop(metadata["uid"], None) is not None
         self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
         return key, False
+
+    def last_seen(self, job_uid: str) -> tuple[Json, ...]:
+        """The newest state that the watch showed of each of the job's pods, gone ones included."""
+        return tuple(pod for owner, pod in self._last_seen.values() if owner == job_uid)
+
+    def _remember(self, pod: Json, job_uid: str) -> None:
+        uid = pod["metadata"]["uid"]
+        self._last_seen[uid] = (job_uid, _facts(pod))
+        self._last_seen.move_to_end(uid)
+        while len(self._last_seen) > LAST_SEEN_PODS:
+            self._last_seen.popitem(last=False)
 
     def replace_all(self, pods: Iterable[Json]) -> None:
         """Take in a complete listing."""

@@ -7,14 +7,24 @@ it may be unknown, and decide knows what that forbids.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from spot_operator.api.effective import parse_spec
-from spot_operator.cluster import JobKey, NodeCache
+from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFound
 from spot_operator.logs import Log
-from spot_operator.model import UNKNOWN, JobSpec, NodeView, Observation, PodRefusal, PodView, Unknown
+from spot_operator.model import (
+    UNKNOWN,
+    JobSpec,
+    NodeView,
+    Observation,
+    PodRefusal,
+    PodView,
+    Restart,
+    Unknown,
+)
 from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID
 from spot_operator.reports import ReportBook
 from spot_operator.views import controller_of, node_view, pod_view, time_of
@@ -24,6 +34,8 @@ Json = Mapping[str, Any]
 
 NODE_EVENTS_NAMESPACE: Final = "default"
 
+VERDICT_WINDOW: Final = timedelta(minutes=10)
+
 _log = Log(__name__)
 
 
@@ -32,21 +44,31 @@ def is_ours(job: Json) -> bool:
     return bool((job.get("spec") or {}).get("managedBy", CONTROLLER_NAME) == CONTROLLER_NAME)
 
 
+def _nodes_of_recent(restarts: tuple[Restart, ...], now: datetime) -> set[str]:
+    """Nodes whose disappearance may still upgrade a verdict."""
+    since = now - VERDICT_WINDOW
+    return {restart.node_name for restart in restarts if restart.node_name and restart.time > since}
+
+
 class Observer:
     def __init__(
         self,
         kube: Kube,
         nodes: NodeCache,
         reports: ReportBook,
+        pods: PodBook,
         *,
         status_url: Callable[[str, str], str],
         status_ca: Callable[[], str],
+        clock: Callable[[], datetime],
     ) -> None:
         self._kube = kube
         self._nodes = nodes
         self._reports = reports
+        self._book = pods
         self._status_url = status_url
         self._status_ca = status_ca
+        self._clock = clock
 
     async def job(self, key: JobKey) -> dict[str, Any] | None:
         """The job as the API server has it now; None: there is none."""
@@ -68,6 +90,7 @@ class Observer:
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
         if status.gang is not None:
             names |= {record.node_name for record in status.gang.pods if record.node_name}
+        names |= _nodes_of_recent(status.recent_restarts, self._clock())
         self._nodes.place((namespace, name), names)
         return Observation(
             namespace=namespace,
@@ -78,6 +101,7 @@ class Observer:
             spec=spec,
             status=status,
             pods=pods,
+            departed=self._departed(uid, pods, trainer),
             nodes=await self._look_at_nodes(names),
             report=self._reports.get(uid),
             refusal=refusal,
@@ -96,6 +120,16 @@ class Observer:
         # A label can be copied by anyone; the owner reference is what makes a pod ours.
         ours = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == job_uid]
         return tuple(sorted((pod_view(pod, trainer) for pod in ours), key=lambda pod: pod.name))
+
+    def _departed(
+        self, job_uid: str, pods: tuple[PodView, ...] | Unknown, trainer: str | None
+    ) -> tuple[PodView, ...]:
+        """How the pods that are gone by now looked last; a pod that ends and goes at once is judged by it."""
+        if pods is UNKNOWN:
+            return ()
+        present = {pod.uid for pod in pods}
+        gone = (pod for pod in self._book.last_seen(job_uid) if pod["metadata"]["uid"] not in present)
+        return tuple(pod_view(pod, trainer) for pod in gone)
 
     async def _look_at_nodes(self, names: set[str]) -> dict[str, NodeView | Unknown | None]:
         ordered = sorted(names)

@@ -84,8 +84,10 @@ class Service:
             self._acting,
             self._nodes,
             self._reports,
+            self._pods,
             status_url=settings.status_url,
             status_ca=self._certificates.ca_pem,
+            clock=wall_clock,
         )
         self._reconciler = Reconciler(
             self._acting,

@@ -26,7 +26,6 @@ from spot_operator.model import (
     Decision,
     InvalidSpec,
     JobEvent,
-    JobSpec,
     JobStatus,
     Observation,
     PolicySettings,

@@ -1,0 +1,49 @@
+"""The pod book remembers how a pod looked last, so that its end can be judged when it is gone."""
+
+from typing import Any
+
+from spot_operator.cluster import LAST_SEEN_PODS, PodBook
+
+
+def pod(uid: str, *, job_uid: str = "job", phase: str = "Running") -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": uid,
+            "namespace": "team",
+            "uid": uid,
+            "creationTimestamp": "2026-11-23T12:00:00Z",
+            "annotations": {"big": "x"},
+            "ownerReferences": [{"name": "digits", "uid": job_uid, "controller": True}],
+        },
+        "spec": {"nodeName": "spot-a", "containers": [{"name": "trainer", "image": "x"}]},
+        "status": {"phase": phase},
+    }
+
+
+def test_a_deleted_pod_is_remembered_in_its_last_state() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    book.hear(pod("a", phase="Succeeded"), deleted=True)
+    assert [seen["status"]["phase"] for seen in book.last_seen("job")] == ["Succeeded"]
+
+
+def test_pods_of_other_jobs_are_not_mixed_in() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    book.hear(pod("b", job_uid="other"))
+    assert [seen["metadata"]["name"] for seen in book.last_seen("other")] == ["b"]
+
+
+def test_memory_is_bounded() -> None:
+    book = PodBook()
+    for number in range(LAST_SEEN_PODS + 5):
+        book.hear(pod(f"pod-{number}"))
+    assert len(book.last_seen("job")) == LAST_SEEN_PODS
+
+
+def test_only_what_a_view_needs_is_kept() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    (seen,) = book.last_seen("job")
+    assert "annotations" not in seen["metadata"]
+    assert seen["spec"] == {"nodeName": "spot-a", "containers": [{"name": "trainer"}]}
