@@ -21,6 +21,8 @@ from spot_operator.names import GROUP, PLURAL, VERSION
 Json = Mapping[str, Any]
 
 _PAGE: Final = 500
+_VERBS: Final = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+"""RBAC's words, so that the metrics say what the operator's role has to allow."""
 _USER_AGENT: Final = "spot-training-operator"
 
 
@@ -197,7 +199,7 @@ class Kube:
     async def has_kind(self, kind: Kind) -> bool:
         """Whether the server serves a kind (a custom one may not be installed yet)."""
         try:
-            answer = await self._request("GET", kind.prefix, kind.plural)
+            answer = await self._request("GET", kind.prefix, "(discovery)", single=True)
         except NotFound:
             return False
         return any(entry.get("name") == kind.plural for entry in answer.get("resources", []))
@@ -215,37 +217,39 @@ class Kube:
     ) -> dict[str, Any]:
         scope = f"/namespaces/{namespace}" if namespace and kind.namespaced else ""
         tail = "".join(f"/{part}" for part in (name, subresource) if part)
-        return await self._request(
-            method, f"{kind.prefix}{scope}/{kind.plural}{tail}", kind.plural, query=query, body=body
-        )
+        resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+        path = f"{kind.prefix}{scope}/{kind.plural}{tail}"
+        return await self._request(method, path, resource, single=bool(name), query=query, body=body)
 
     async def _request(
         self,
         method: str,
         path: str,
-        plural: str,
+        resource: str,
         *,
+        single: bool = False,
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
     ) -> dict[str, Any]:
+        verb = "list" if method == "GET" and not single else _VERBS[method]
         if method != "GET" and self._guard is not None and not self._guard():
-            raise NotLeading(f"not the leader: {method} {plural} is not sent")
-        API_REQUESTS.labels(method, plural).inc()
+            raise NotLeading(f"not the leader: {verb} {resource} is not sent")
+        API_REQUESTS.labels(verb, resource).inc()
         try:
             status, text, headers = await self._send(method, path, query, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            API_ERRORS.labels(method, plural, "Unreachable").inc()
-            raise Unreachable(f"{method} {plural}: {type(error).__name__}: {error}") from error
+            API_ERRORS.labels(verb, resource, "Unreachable").inc()
+            raise Unreachable(f"{verb} {resource}: {type(error).__name__}: {error}") from error
         failure: KubeError
         if status < 300:
             try:
                 parsed: dict[str, Any] = json.loads(text)
                 return parsed
             except ValueError:
-                failure = Unreachable(f"{method} {plural}: the answer is not JSON", status=status)
+                failure = Unreachable(f"{verb} {resource}: the answer is not JSON", status=status)
         else:
             failure = error_of(status, text, headers)
-        API_ERRORS.labels(method, plural, type(failure).__name__).inc()
+        API_ERRORS.labels(verb, resource, type(failure).__name__).inc()
         raise failure
 
     async def _send(

@@ -27,8 +27,8 @@ def _histogram(name: str, text: str) -> Histogram:
     return Histogram(f"spot_operator_{name}_seconds", text, buckets=_LATENCY, registry=REGISTRY)
 
 
-API_REQUESTS: Final = _counter("api_requests", "Requests to the API server.", "method", "resource")
-API_ERRORS: Final = _counter("api_errors", "Requests that failed.", "method", "resource", "error")
+API_REQUESTS: Final = _counter("api_requests", "Requests to the API server.", "verb", "resource")
+API_ERRORS: Final = _counter("api_errors", "Requests that failed.", "verb", "resource", "error")
 RECONCILES: Final = _counter("reconciles", "Looks at one job.", "result")
 RECONCILE_SECONDS: Final = _histogram("reconcile_duration", "Duration of one look at one job.")
 STATUS_WRITES: Final = _counter("status_writes", "Writes of a job's status.", "carries")

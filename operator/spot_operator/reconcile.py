@@ -127,9 +127,15 @@ class Reconciler:
             self._refusals[key] = results.refusal
         elif results.created:
             self._refusals.pop(key, None)
-        log = _log.bind(namespace=key[0], job=key[1], uid=observation.uid)
-        for action in decision.actions:
-            log.info("acted", action=type(action).__name__, pod=action.name)
+        log = _log.bind(
+            namespace=key[0], job=key[1], uid=observation.uid, incarnation=decision.status.incarnation
+        )
+        for name in results.created:
+            log.info("pod created", pod=name)
+        for deletion in results.deleted:
+            log.info("pod deleted", pod=deletion.name, why=deletion.why)
+        if results.refusal is not None:
+            log.warning("pod refused", pod=results.refusal.pod_name, error=results.refusal.message)
         now = self._monotonic()
         if results.created and (ended := self._pod_ended.pop(key, None)) is not None:
             metrics.REPLACE_SECONDS.observe(now - ended)
