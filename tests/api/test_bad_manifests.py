@@ -1,0 +1,42 @@
+"""A mistake is refused at `kubectl apply`, with the field and what to do about it."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.api
+
+MANIFESTS = Path(__file__).parent / "manifests"
+BASE = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
+BAD = yaml.safe_load((MANIFESTS / "bad.yaml").read_text())
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, Mapping):
+        return copy.deepcopy(patch)
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+@pytest.mark.parametrize("entry", BAD, ids=lambda entry: entry["case"])
+def test_refused_with_exactly_this_message(api_server: Any, entry: dict[str, Any]) -> None:
+    manifest = json.dumps(merge(BASE, entry["change"]))
+    result = api_server.run("apply", "--dry-run=server", "-f", "-", input=manifest)
+    assert "\n".join(line.rstrip() for line in result.stderr.strip().splitlines()) == entry["kubectl"]
+    assert result.returncode == 1
+
+
+def test_the_manifest_that_they_all_stem_from_is_good(api_server: Any) -> None:
+    printed = api_server.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(BASE))
+    assert printed == "spottrainingjob.spottraining.io/digits created (server dry run)\n"
