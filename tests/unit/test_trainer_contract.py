@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from spot_trainer import contract
 from spot_trainer.contract import (
     CapacityType,
@@ -86,7 +87,7 @@ def test_the_outcome_survives_a_round_trip() -> None:
     assert contract.parse_outcome(OUTCOME.to_json()) == OUTCOME
 
 
-@given(message=st.text(max_size=3000), name=st.from_regex(r"[A-Za-z0-9._-]{1,128}\Z"))
+@given(message=st.text(max_size=3000), name=st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True))
 def test_an_outcome_always_fits_and_stays_json(message: str, name: str) -> None:
     outcome = Outcome(
         kind=OutcomeKind.FAILED,

@@ -2,11 +2,16 @@
 
 The names below are imported on first use, so that `import spot_trainer.contract` (which
 the operator does, in an image without torch) costs nothing but the standard library.
+
+In a pod of the operator, importing this package starts listening for SIGTERM: a container's
+first process ignores the signal by default, and importing torch takes seconds in which a
+notice would otherwise be lost. Put this import first.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +26,12 @@ _EXPORTS = {
 }
 
 __all__ = ["Run", "ShuffledSampler", "Values"]
+
+
+if "SPOT_CONTRACT_VERSION" in os.environ:
+    from spot_trainer.startup import listen
+
+    listen(os.environ)
 
 
 def __getattr__(name: str) -> Any:

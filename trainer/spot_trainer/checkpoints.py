@@ -1,0 +1,352 @@
+"""The store protocol of one process: claim, build on the lineage, publish, retain.
+
+The order of operations is the protocol (docs/checkpoint-format.md): claim, list, verify,
+record the base, look for greater claims; and before every publish look again. Invariant:
+a process that has seen a greater claim writes and deletes nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from spot_trainer import lineage, retention, writer
+from spot_trainer.clock import Clock
+from spot_trainer.contract import IfExists, OutcomeReason, format_time
+from spot_trainer.lineage import AttemptName, Claim, ClaimName, Lineage
+from spot_trainer.manifest import FORMAT_VERSION, MANIFEST, Damaged, Manifest
+from spot_trainer.retention import Published
+from spot_trainer.snapshot import Snapshot
+from spot_trainer.store import Entry, NotFound, Store, StoreError, StoreRefused, create_ours
+from spot_trainer.writer import Loaded
+
+CLAIMS, QUARANTINE = "claims/", "quarantine/"
+BASE, CLOSED, CLAIM = ".base.json", ".closed.json", ".json"
+
+
+class Fenced(Exception):
+    """Somebody with a greater claim continues this run."""
+
+    def __init__(self, message: str, reason: OutcomeReason = OutcomeReason.SUPERSEDED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who this process is towards the store."""
+
+    claim: ClaimName
+    nonce: str
+    pod_uid: str
+    job: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """The marker of a finished run."""
+
+    step: int
+    total_steps: int | None
+    fingerprint: str
+    checkpoint: str
+
+
+class Checkpoints:
+    """Not thread-safe: one caller at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        *,
+        keep: int,
+        clock: Clock,
+        warn: Callable[[str], None],
+        retention_delay: timedelta = retention.DELAY,
+    ) -> None:
+        self._store, self._identity, self._keep, self._clock = store, identity, keep, clock
+        self._warn, self._retention_delay = warn, retention_delay
+        self._num_attempts = 0
+        self._inherited: tuple[AttemptName, ...] = ()
+        self._published: set[AttemptName] = set()
+        self._failed: list[AttemptName] = []
+
+    @property
+    def uri(self) -> str:
+        return self._store.uri
+
+    # ------------------------------------------------------------------ claim and resume
+
+    def claim(self, if_exists: IfExists = IfExists.RESUME) -> None:
+        """Check the run's identity and claim; raises StoreRefused, Fenced, StoreError. Safe to repeat."""
+        self._check_run()
+        me = self._identity
+        content = _dump(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
+        key = f"{CLAIMS}{me.claim}{CLAIM}"
+        if not create_ours(self._store, key, content):
+            raise Fenced(f"another process holds the claim {me.claim}")
+        # A server that ignores the condition would let two processes own the run.
+        if self._store.create(key, content):
+            raise StoreRefused(
+                OutcomeReason.STORE_UNSUPPORTED,
+                f"{self._store.uri} does not honour exclusive creation (PUT with If-None-Match)",
+            )
+        claims = self._list_claims()
+        self._look(claims)
+        strangers = [claim for claim in claims if claim.job_uid != me.claim.job_uid]
+        if if_exists is IfExists.FAIL and strangers:
+            raise StoreRefused(
+                OutcomeReason.CHECKPOINT_CONFLICT,
+                f"{self._store.uri} holds an earlier run and spec.checkpoint.ifExists is Fail: use another "
+                "prefix, or set it to Resume",
+            )
+
+    def find_base(self) -> Loaded | None:
+        """Load the latest valid checkpoint of the lineage and record it; None: a fresh start.
+
+        Raises Fenced, StoreError, TooNew, and StoreRefused if there are checkpoints but none is intact.
+        """
+        names = self._list_claims()
+        published = self._list_published()
+        claims = [self._read_claim(name, bases) for name, bases in self._with_bases(names)]
+        found = lineage.below(self._identity.claim, claims, published.keys())
+        loaded = self._first_valid(found)
+        if loaded is not None:
+            position = found.candidates.index(loaded.name)
+            self._inherited = found.candidates[position:]
+        base = {"name": str(loaded.name), "step": loaded.name.step} if loaded else None
+        content = _dump(nonce=self._identity.nonce, checkpoint=base)
+        if not create_ours(self._store, f"{CLAIMS}{self._identity.claim}{BASE}", content):
+            raise Fenced(f"another process recorded a base for {self._identity.claim}")
+        self._look(self._list_claims())
+        return loaded
+
+    def _check_run(self) -> None:
+        key, content = "run.json", _dump(runID=self._identity.run_id)
+        if self._store.create(key, content):
+            return
+        found = self._read_json(key).get("runID")
+        if found != self._identity.run_id:
+            raise StoreRefused(
+                OutcomeReason.CHECKPOINT_CONFLICT,
+                f"{self._store.uri} belongs to the run {found!r}, not {self._identity.run_id!r}: use another "
+                "prefix, or set spec.checkpoint.runID",
+            )
+
+    def _first_valid(self, found: Lineage) -> Loaded | None:
+        quarantined = self._list_quarantined()
+        damaged: list[str] = [f"{name}: recorded but gone" for name in found.missing]
+        for name in found.candidates:
+            if name in quarantined:
+                damaged.append(f"{name}: in quarantine")
+                continue
+            try:
+                return writer.load(self._store, name)
+            except Damaged as error:
+                damaged.append(f"{name}: {error}")
+                self._warn(f"checkpoint {name} is damaged ({error}); trying the one before it")
+                self._quarantine(name, str(error))
+        if damaged:
+            raise StoreRefused(
+                OutcomeReason.CHECKPOINTS_DAMAGED,
+                f"no checkpoint in {self._store.uri} is intact ({'; '.join(damaged)[:400]}): restore one and "
+                "delete its record in quarantine/, or start again under another prefix",
+            )
+        return None
+
+    def _quarantine(self, name: AttemptName, reason: str) -> None:
+        record = _dump(attempt=str(name), reason=reason, since=format_time(self._clock.wall()))
+        try:
+            self._store.create(f"{QUARANTINE}{name}.json", record)
+        except StoreError as error:
+            self._warn(f"could not record that {name} is damaged: {error}")
+
+    # ------------------------------------------------------------------ publish and retain
+
+    def save(
+        self,
+        snapshot: Snapshot,
+        *,
+        step: int,
+        total_steps: int | None,
+        environment: dict[str, Any],
+    ) -> AttemptName:
+        """Write and publish a checkpoint, then retain; raises Fenced or StoreError."""
+        me = self._identity
+        self._num_attempts += 1
+        name = AttemptName.make(step, me.claim.incarnation, me.nonce, self._num_attempts)
+        self._failed.append(name)
+        files = writer.write(self._store, name, snapshot)
+        manifest = Manifest(
+            attempt=str(name),
+            claim=str(me.claim),
+            run_id=me.run_id,
+            step=step,
+            total_steps=total_steps,
+            incarnation=me.claim.incarnation,
+            created=format_time(self._clock.wall()),
+            files=files,
+            environment=environment,
+        )
+        self._look(self._list_claims())
+        if not create_ours(self._store, writer.folder(name) + MANIFEST, manifest.to_bytes()):
+            raise StoreRefused(OutcomeReason.STORE_UNSUPPORTED, f"{name} was published by somebody else")
+        self._failed.remove(name)
+        self._published.add(name)
+        self._retain()
+        return name
+
+    def _retain(self) -> None:
+        """Delete what was superseded long enough ago; trouble here is only worth a warning."""
+        try:
+            times = self._list_published()
+            quarantined = self._list_quarantined()
+            # A save whose last answer was lost may have been published after all.
+            self._published |= {name for name in self._failed if name in times}
+            self._failed = [name for name in self._failed if name not in times]
+            order = (*sorted(self._published, reverse=True), *self._inherited)
+            verified = self._published | set(self._inherited[:1])
+            alive = [
+                Published(name, times[name].modified, name in verified)
+                for name in order
+                if name in times and name not in quarantined
+            ]
+            gone = [
+                *self._failed,
+                *retention.superseded(alive, keep=self._keep, now=alive[0].time, delay=self._retention_delay),
+            ]
+            if gone:
+                self._look(self._list_claims())
+                self._delete(gone)
+        except StoreError as error:
+            self._warn(f"could not delete old checkpoints: {error}")
+
+    def _delete(self, names: Iterable[AttemptName]) -> None:
+        for name in names:
+            keys = [entry.key for entry in self._store.list(writer.folder(name))]
+            # The manifest goes first: an attempt is at no time a checkpoint with files missing.
+            keys.sort(key=lambda key: (not key.endswith(MANIFEST), key))
+            self._store.delete(keys)
+        self._failed = []
+
+    # ------------------------------------------------------------------ the end
+
+    def read_final(self) -> Final | None:
+        """The marker of a finished run, if there is one."""
+        try:
+            body = self._read_json("final.json")
+        except NotFound:
+            return None
+        return Final(
+            step=body["step"],
+            total_steps=body["totalSteps"],
+            fingerprint=body["fingerprint"],
+            checkpoint=body["checkpoint"],
+        )
+
+    def write_final(self, final: Final) -> None:
+        """Mark the run as finished; raises Fenced or StoreError."""
+        self._look(self._list_claims())
+        content = _dump(
+            runID=self._identity.run_id,
+            step=final.step,
+            totalSteps=final.total_steps,
+            fingerprint=final.fingerprint,
+            checkpoint=final.checkpoint,
+        )
+        self._store.put("final.json", [content])
+
+    def close(self, outcome: str, checkpoint: str) -> None:
+        """Record that this process has published its last; best effort."""
+        content = _dump(nonce=self._identity.nonce, outcome=outcome, checkpoint=checkpoint)
+        try:
+            self._store.create(f"{CLAIMS}{self._identity.claim}{CLOSED}", content)
+        except StoreError as error:
+            self._warn(f"could not close the claim: {error}")
+
+    def write_metrics(self, first_step: int, lines: list[str]) -> None:
+        """Keep the metrics of the steps since the last save, one object per save; raises StoreError."""
+        me = self._identity
+        name = f"metrics/{me.claim.incarnation:08d}-{me.nonce}-{first_step:012d}.jsonl"
+        self._store.put(name, ["".join(f"{line}\n" for line in lines).encode()])
+
+    # ------------------------------------------------------------------ reading the store
+
+    def _look(self, claims: Iterable[ClaimName]) -> None:
+        own = self._identity.claim
+        greater = lineage.greater_than(own, claims)
+        if greater is None:
+            return
+        if greater.job_uid == own.job_uid:
+            raise Fenced(f"incarnation {greater.incarnation} has taken over")
+        try:
+            job = self._read_json(f"{CLAIMS}{greater}{CLAIM}").get("job", "")
+        except StoreError:
+            job = ""
+        raise Fenced(
+            f"job {job or greater.job_uid} ({greater}) trains from the same store",
+            OutcomeReason.CLAIM_CONFLICT,
+        )
+
+    def _list_claims(self) -> list[ClaimName]:
+        return [name for name in map(_claim_of, self._store.list(CLAIMS)) if name is not None]
+
+    def _with_bases(self, names: list[ClaimName]) -> list[tuple[ClaimName, bool]]:
+        keys = {entry.key for entry in self._store.list(CLAIMS)}
+        return [(name, f"{CLAIMS}{name}{BASE}" in keys) for name in names]
+
+    def _read_claim(self, name: ClaimName, has_base: bool) -> Claim:
+        body = self._read_json(f"{CLAIMS}{name}{CLAIM}")
+        base = self._read_json(f"{CLAIMS}{name}{BASE}").get("checkpoint") if has_base else None
+        return Claim(
+            name, body["nonce"], body.get("job", ""), AttemptName.parse(base["name"]) if base else None
+        )
+
+    def _list_published(self) -> dict[AttemptName, Entry]:
+        found: dict[AttemptName, Entry] = {}
+        for entry in self._store.list("attempts/"):
+            _, folder, *rest = entry.key.split("/")
+            name = AttemptName.parse(folder)
+            if name is not None and rest == [MANIFEST]:
+                found[name] = entry
+        return found
+
+    def _list_quarantined(self) -> set[AttemptName]:
+        keys = (entry.key for entry in self._store.list(QUARANTINE))
+        names = (AttemptName.parse(key.removeprefix(QUARANTINE).removesuffix(".json")) for key in keys)
+        return {name for name in names if name is not None}
+
+    def _read_json(self, key: str) -> dict[str, Any]:
+        data = self._store.read(key)
+        try:
+            body = json.loads(data)
+            version = body["formatVersion"]
+        except (ValueError, KeyError, TypeError):
+            raise StoreRefused(
+                OutcomeReason.CHECKPOINTS_DAMAGED,
+                f"{self._store.uri}/{key} is not what was written there: restore it, or use another prefix",
+            ) from None
+        if version > FORMAT_VERSION:
+            raise StoreRefused(
+                OutcomeReason.STORE_UNSUPPORTED,
+                f"{self._store.uri}/{key} has format version {version}, this library reads up to "
+                f"{FORMAT_VERSION}: install a newer one in the training image",
+            )
+        result: dict[str, Any] = body
+        return result
+
+
+def _claim_of(entry: Entry) -> ClaimName | None:
+    stem = entry.key.removeprefix(CLAIMS)
+    if not stem.endswith(CLAIM) or stem.endswith((BASE, CLOSED)):
+        return None
+    return ClaimName.parse(stem.removesuffix(CLAIM))
+
+
+def _dump(**body: Any) -> bytes:
+    return json.dumps({"formatVersion": FORMAT_VERSION, **body}, sort_keys=True).encode() + b"\n"

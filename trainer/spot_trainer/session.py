@@ -1,0 +1,466 @@
+"""The life of one process of a run: start, step after step, the end.
+
+`loop.Run` is what users see; this is what happens behind it. Invariant: every way out
+goes through `end`, which writes the outcome exactly once and only then leaves; before
+that, whatever can be saved has been saved or the outcome says why not.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar
+
+from spot_trainer import cadence as cadences
+from spot_trainer import snapshot as snapshots
+from spot_trainer.cadence import Cadence
+from spot_trainer.checkpoints import CLAIMS, Checkpoints, Fenced, Final, Identity
+from spot_trainer.clock import Clock
+from spot_trainer.contract import (
+    CheckpointRef,
+    Directives,
+    ExitCode,
+    Outcome,
+    OutcomeKind,
+    OutcomeReason,
+    ProgressReport,
+    format_time,
+)
+from spot_trainer.events import Event, EventLog, jsonable
+from spot_trainer.lineage import AttemptName, ClaimName
+from spot_trainer.manifest import TooNew
+from spot_trainer.notice import LISTENER
+from spot_trainer.outcome import OutcomeFile
+from spot_trainer.report import Pace, Reporter
+from spot_trainer.settings import LOCAL_JOB_UID, Settings
+from spot_trainer.state import Incompatible, State, describe_environment
+from spot_trainer.store import Store, StoreError, StoreRefused, StoreUnavailable
+from spot_trainer.writer import Loaded
+
+START_PATIENCE_SECONDS = 120.0
+"""How long a store may be away at the start, or at the very end, before the process fails."""
+
+T = TypeVar("T")
+
+
+class Ended(SystemExit):
+    """Leaves the training script; the outcome is written."""
+
+
+@dataclass(frozen=True)
+class Durable:
+    """The last checkpoint that survives this process."""
+
+    name: AttemptName
+    time: datetime | None
+
+
+class Session:
+    """Everything but the user's loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        *,
+        store: Callable[[], Store] | None,
+        clock: Clock,
+        log_seconds: float,
+        record_metrics: bool,
+    ) -> None:
+        self.settings, self._state, self._open_store, self._clock = settings, state, store, clock
+        self.step = 0
+        self.total_steps: int | None = None
+        self.is_finished = False
+        """The run was finished before this process; there are no steps to do."""
+        self.durable: Durable | None = None
+        self.metrics: dict[str, Any] = {}
+        self.incarnation = settings.incarnation or 1
+        self._checkpoints: Checkpoints | None = None
+        self._outcome = OutcomeFile(settings.termination_log)
+        self._log = EventLog(clock, incarnation=self.incarnation, capacity_type=settings.capacity_type)
+        self._log_seconds, self._last_log = log_seconds, float("-inf")
+        self._record_metrics, self._lines = record_metrics, list[str]()
+        self._first_line_step = 0
+        self._cadence = Cadence(settings.interval_seconds, clock.monotonic())
+        self._save_seconds: float | None = None
+        self._directives = Directives()
+        self._handled_request: str | None = None
+        self._stop_reason: str | None = None
+        self._pace = Pace(clock.monotonic)
+        self._reporter: Reporter | None = None
+        self._is_ending = False
+
+    # ------------------------------------------------------------------ start
+
+    def start(self) -> None:
+        """Claim and resume; afterwards a notice is looked at between steps."""
+        LISTENER.on_leave(self._leave_from_listener)
+        LISTENER.install()
+        self._start_reporter()
+        if self._open_store is None:
+            self._log.emit(Event.START, 0, checkpoint=None)
+            self.warn("no place for checkpoints was given: this run keeps nothing and cannot be resumed")
+        else:
+            self._guarded(self._claim_and_resume)
+        self._cadence = Cadence(self.settings.interval_seconds, self._clock.monotonic())
+        LISTENER.start_polling(self.settings.grace_seconds)
+
+    def _claim_and_resume(self) -> None:
+        assert self._open_store is not None
+        store = self._open_store()
+        identity = self._patiently(lambda: self._identity(store))
+        self._checkpoints = Checkpoints(
+            store, identity, keep=self.settings.keep, clock=self._clock, warn=self.warn
+        )
+        self._log.emit(Event.START, 0, checkpoint=store.uri, claim=str(identity.claim), runID=identity.run_id)
+        self._patiently(lambda: self._required().claim(self.settings.if_exists))
+        self._wake_reporter()
+        loaded = self._patiently(self._required().find_base)
+        if loaded is not None:
+            self._restore(loaded)
+
+    def _identity(self, store: Store) -> Identity:
+        told = self.settings
+        if told.incarnation is None:
+            names = (
+                ClaimName.parse(e.key.removeprefix(CLAIMS).removesuffix(".json")) for e in store.list(CLAIMS)
+            )
+            own = [n.incarnation for n in names if n is not None and n.job_uid == LOCAL_JOB_UID]
+            self.incarnation = max(own, default=0) + 1
+            self._log = EventLog(self._clock, incarnation=self.incarnation, capacity_type=told.capacity_type)
+        return Identity(
+            claim=ClaimName.make(told.job_created, told.job_uid, self.incarnation),
+            nonce=secrets.token_hex(8),
+            pod_uid=told.pod_uid,
+            job=told.job,
+            run_id=told.run_id,
+        )
+
+    def _restore(self, loaded: Loaded) -> None:
+        saved = dict(loaded.state)
+        self.step = saved.pop("run")["step"]
+        self._state.restore(saved)
+        self.durable = Durable(loaded.name, None)
+        self._log.emit(Event.RESUME, self.step, checkpoint=str(loaded.name))
+        now = describe_environment()
+        for name, then in loaded.manifest.environment.items():
+            if now.get(name) != then:
+                self.warn(f"{name} was {then} and is {now.get(name)}: the run goes on, but not bit for bit")
+
+    def begin_steps(self, total_steps: int | None) -> None:
+        """The user's loop is about to start, and the target is known."""
+        self.total_steps = total_steps
+        # A state that cannot be saved should be known now, not at the first notice.
+        snapshots.check(self._captured())
+        self._guarded(self._end_if_finished)
+        self._state.settle_generators()
+        self._first_line_step = self.step + 1
+        self._pace.begin(self.step)
+        self._wake_reporter()
+        self.poll()
+
+    def _end_if_finished(self) -> None:
+        """A finished run that is started again ends at once, unless its target grew."""
+        if self._checkpoints is None or self.durable is None:
+            return
+        final = self._patiently(self._checkpoints.read_final)
+        if final is None or final.step != self.durable.name.step:
+            return
+        if self.total_steps is not None and self.total_steps > (final.total_steps or final.step):
+            return
+        ours = self.settings.fingerprint
+        if ours and final.fingerprint and ours != final.fingerprint:
+            raise StoreRefused(
+                OutcomeReason.CHECKPOINT_CONFLICT,
+                f"{self._checkpoints.uri} holds a run of another template, finished at step {final.step}: "
+                "raise its number of steps to continue it, or use another prefix to train anew",
+            )
+        self.is_finished = True
+
+    # ------------------------------------------------------------------ step after step
+
+    def after_step(self, metrics: dict[str, Any], extra: dict[str, Any]) -> None:
+        """Count the step, write it down, and do what is due."""
+        self.step += 1
+        self.metrics = metrics
+        if self._checkpoints is not None and self._record_metrics:
+            line = {"step": self.step, "incarnation": self.incarnation} | {
+                "capacityType": self.settings.capacity_type,
+                "time": format_time(self._clock.wall()),
+                "metrics": metrics,
+                **extra,
+            }
+            self._lines.append(json.dumps(jsonable(line), separators=(",", ":")))
+        now = self._clock.monotonic()
+        if now - self._last_log >= self._log_seconds:
+            self._last_log = now
+            self._log.emit(Event.STEP, self.step, totalSteps=self.total_steps, **metrics)
+        self.poll()
+
+    def poll(self) -> None:
+        """Between two steps: notice, directives, cadence."""
+        if self._directives.stop is not None and LISTENER.received_at is None:
+            self._stop_reason = self._directives.stop
+            LISTENER.request()
+        if LISTENER.received_at is not None:
+            self._stop()
+        if self._checkpoints is None:
+            return
+        now = self._clock.monotonic()
+        if self._directives.checkpoint_interval_seconds is not None:
+            self._cadence = self._cadence.with_interval(self._directives.checkpoint_interval_seconds)
+        request = self._directives.checkpoint_now
+        is_asked = request is not None and request != self._handled_request and self._cadence.may_retry(now)
+        if is_asked or self._cadence.is_due(now):
+            self.try_save()
+            if self.durable is not None and self.durable.name.step == self.step:
+                self._handled_request = request
+
+    def try_save(self) -> bool:
+        """Save; a store that is away costs a warning. Fencing ends the process."""
+        try:
+            self._save()
+        except StoreError as error:
+            self._cadence = self._cadence.after_failure(self._clock.monotonic())
+            delay = self._cadence.not_before - self._clock.monotonic()
+            self.warn(
+                f"checkpoint at step {self.step} failed, training goes on, next try in {delay:.0f} s: {error}"
+            )
+            return False
+        except Fenced as error:
+            self.end(OutcomeKind.FENCED, error.reason, str(error))
+        return True
+
+    def _save(self) -> None:
+        if self.durable is not None and self.durable.name.step == self.step:
+            return
+        checkpoints, began = self._required(), self._clock.monotonic()
+        taken = snapshots.take(self._captured())
+        self._flush_metrics()
+        name = checkpoints.save(
+            taken, step=self.step, total_steps=self.total_steps, environment=describe_environment()
+        )
+        now = self._clock.monotonic()
+        self._save_seconds = now - began
+        self._cadence = self._cadence.after_success(now)
+        self.durable = Durable(name, self._clock.wall())
+        self._log.emit(
+            Event.CHECKPOINT,
+            self.step,
+            checkpoint=str(name),
+            bytes=taken.num_bytes,
+            seconds=round(self._save_seconds, 4),
+        )
+        self._wake_reporter()
+
+    def _captured(self) -> dict[str, Any]:
+        return {"run": {"step": self.step}, **self._state.capture()}
+
+    def _flush_metrics(self) -> None:
+        if not self._lines:
+            return
+        self._required().write_metrics(self._first_line_step, self._lines)
+        self._lines, self._first_line_step = [], self.step + 1
+
+    # ------------------------------------------------------------------ the end
+
+    def _stop(self) -> NoReturn:
+        """A notice: save if it fits, and leave."""
+        received = LISTENER.received_at
+        assert received is not None
+        deadline = LISTENER.deadline() or received + self.settings.grace_seconds
+        cause = self._stop_reason or "SIGTERM"
+        self._log.emit(
+            Event.NOTICE,
+            self.step,
+            cause=cause,
+            ageSeconds=round(self._clock.monotonic() - received, 3),
+            remainingSeconds=round(deadline - self._clock.monotonic(), 3),
+        )
+        reason = OutcomeReason.STOP_REQUESTED if self._stop_reason else OutcomeReason.NOTICE
+        if self._checkpoints is None:
+            self.end(OutcomeKind.STOPPED, OutcomeReason.NOTICE_WITHOUT_CHECKPOINT, "nowhere to save")
+        trouble = ""
+        while cadences.fits(
+            remaining_seconds=deadline - self._clock.monotonic(), expected_seconds=self._save_seconds
+        ):
+            try:
+                self._save()
+                self.end(OutcomeKind.STOPPED, reason, f"stopped by {cause}, saved at step {self.step}")
+            except StoreError as error:
+                trouble = f": {error}"
+                self._clock.sleep(0.5)
+            except Fenced as error:
+                self.end(OutcomeKind.FENCED, error.reason, str(error))
+        self.end(
+            OutcomeKind.STOPPED,
+            OutcomeReason.NOTICE_WITHOUT_CHECKPOINT,
+            f"stopped by {cause}; a save at step {self.step} did not fit into the time left{trouble}",
+        )
+
+    def complete(self) -> None:
+        """The user's loop is over: save, mark as final, write the outcome, and return."""
+        if self._checkpoints is not None and not self.is_finished:
+            self._guarded(self._finish)
+        reason = OutcomeReason.ALREADY_COMPLETE if self.is_finished else OutcomeReason.COMPLETED
+        self._write_outcome(OutcomeKind.COMPLETE, reason, f"{self.step} steps")
+
+    def _finish(self) -> None:
+        self._patiently(self._save)
+        durable = self.durable
+        assert durable is not None
+        final = Final(
+            step=self.step,
+            total_steps=self.total_steps,
+            fingerprint=self.settings.fingerprint,
+            checkpoint=str(durable.name),
+        )
+        self._patiently(lambda: self._required().write_final(final))
+
+    def fail(self, kind: type[BaseException], code: object) -> None:
+        """The user's code raised: say so in the outcome; the exception goes on its way."""
+        if issubclass(kind, SystemExit):
+            reason, text = OutcomeReason.EXITED, f"the program ended itself with code {code!r} inside the run"
+        else:
+            reason, text = OutcomeReason.UNCAUGHT_EXCEPTION, f"{kind.__module__}.{kind.__qualname__}"
+        self._write_outcome(OutcomeKind.FAILED, reason, text)
+
+    def end(
+        self, kind: OutcomeKind, reason: OutcomeReason, message: str, code: int | None = None
+    ) -> NoReturn:
+        """Write the outcome and leave the script."""
+        self._write_outcome(kind, reason, message, code)
+        raise Ended(self._outcome.exit_code)
+
+    def _write_outcome(
+        self, kind: OutcomeKind, reason: OutcomeReason, message: str, code: int | None = None
+    ) -> None:
+        if not self._outcome.write(self._make_outcome(kind, reason, message), code):
+            return
+        self._is_ending = True
+        if self._checkpoints is not None and kind is not OutcomeKind.FENCED:
+            self._flush_metrics_quietly()
+            self._checkpoints.close(str(kind), str(self.durable.name) if self.durable else "")
+        self._log.emit(
+            Event.OUTCOME,
+            self.step,
+            outcome=str(kind),
+            reason=str(reason),
+            exitCode=int(self._outcome.exit_code),
+            checkpoint=str(self.durable.name) if self.durable else None,
+            message=message,
+        )
+        if self._reporter is not None:
+            self._reporter.close(timeout_seconds=2.0)
+        LISTENER.stop_polling()
+
+    def _flush_metrics_quietly(self) -> None:
+        try:
+            self._flush_metrics()
+        except StoreError as error:
+            self.warn(f"the metrics of the last steps are lost: {error}")
+
+    def _make_outcome(self, kind: OutcomeKind, reason: OutcomeReason, message: str) -> Outcome:
+        name = self.durable.name if self.durable else None
+        checkpoint = CheckpointRef(name=str(name), step=name.step) if name else None
+        return Outcome(
+            kind=kind,
+            reason=str(reason),
+            incarnation=self.incarnation,
+            step=self.step,
+            checkpoint=checkpoint,
+            message=message,
+        )
+
+    def _leave_from_listener(self, message: str) -> int:
+        """On the reader thread: the main thread does not come back in time."""
+        reason = OutcomeReason.NOTICE if self.step == 0 else OutcomeReason.NOTICE_WITHOUT_CHECKPOINT
+        self._outcome.write(self._make_outcome(OutcomeKind.STOPPED, reason, message))
+        return self._outcome.exit_code
+
+    # ------------------------------------------------------------------ shared
+
+    def warn(self, message: str) -> None:
+        self._log.emit(Event.WARNING, self.step, message=message)
+
+    def _required(self) -> Checkpoints:
+        assert self._checkpoints is not None
+        return self._checkpoints
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Run something outside the loop; what cannot be waited for ends the process with its reason."""
+        try:
+            action()
+        except Fenced as error:
+            self.end(OutcomeKind.FENCED, error.reason, str(error))
+        except StoreRefused as error:
+            self.end(OutcomeKind.FAILED, error.reason, str(error), ExitCode.CONFIG)
+        except (Incompatible, TooNew) as error:
+            reason = OutcomeReason.CHECKPOINT_INCOMPATIBLE
+            self.end(OutcomeKind.FAILED, reason, str(error), ExitCode.CONFIG)
+        except StoreError as error:
+            self.end(OutcomeKind.FAILED, OutcomeReason.STORE_UNREACHABLE, str(error))
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Repeat while the store is away, for a bounded time, saying so."""
+        began, delay = self._clock.monotonic(), 1.0
+        while True:
+            try:
+                return action()
+            except StoreUnavailable as error:
+                waited = self._clock.monotonic() - began
+                if waited + delay > START_PATIENCE_SECONDS:
+                    raise
+                self._log.emit(
+                    Event.WAITING,
+                    self.step,
+                    waitedSeconds=round(waited),
+                    message=f"the store is away: {error}",
+                )
+                if LISTENER.received_at is not None:
+                    self._stop()
+                self._clock.sleep(delay)
+                delay = min(delay * 2, 10.0)
+
+    def _start_reporter(self) -> None:
+        told = self.settings
+        if told.status_url is None:
+            return
+        self._reporter = Reporter(
+            told.status_url,
+            current=self.progress,
+            ca_cert=told.status_ca_cert,
+            token=told.status_token,
+            on_directives=self._take_directives,
+        )
+        self._reporter.start()
+
+    def _wake_reporter(self) -> None:
+        if self._reporter is not None:
+            self._reporter.wake()
+
+    def _take_directives(self, directives: Directives) -> None:
+        """On the reporter's thread: the training thread looks at them between steps."""
+        self._directives = directives
+
+    def progress(self) -> ProgressReport:
+        """The report as of now; called on the reporter's thread."""
+        done, total, durable = self.step, self.total_steps, self.durable
+        is_complete = self._outcome.written is not None and self._outcome.written.kind is OutcomeKind.COMPLETE
+        percentage = 100 if is_complete else (min(99, done * 100 // total) if total else None)
+        return ProgressReport(
+            progress_percentage=percentage,
+            estimated_remaining_seconds=0 if is_complete else self._pace.remaining_seconds(done, total),
+            metrics={name: str(value) for name, value in self.metrics.items()},
+            last_updated_time=self._clock.wall(),
+            step=done,
+            total_steps=total,
+            durable_step=durable.name.step if durable else None,
+            durable_time=durable.time if durable else None,
+            checkpoint_name=str(durable.name) if durable else None,
+            incarnation=self.incarnation,
+        )

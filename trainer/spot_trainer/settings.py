@@ -1,0 +1,87 @@
+"""How a run is configured: by the operator if there is one, else by the script.
+
+Invariant: in a pod the operator's word wins over the script's arguments, which are for
+runs elsewhere; the start line says which place is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spot_trainer.contract import ContractError, Env, Environment, IfExists, IntervalPolicy
+from spot_trainer.outcome import is_writer
+
+LOCAL_JOB_UID = "local"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that the run needs to know from outside."""
+
+    uri: str | None
+    """file:///path or s3://bucket/prefix; None: nothing is kept."""
+    run_id: str = "local"
+    job: str = "local"
+    job_uid: str = LOCAL_JOB_UID
+    job_created: datetime = _EPOCH
+    pod_uid: str = ""
+    incarnation: int | None = None
+    """None: one more than the store has seen (there is no operator to count)."""
+    capacity_type: str = "local"
+    interval_seconds: float = 300.0
+    keep: int = 3
+    if_exists: IfExists = IfExists.RESUME
+    grace_seconds: float = 30.0
+    fingerprint: str = ""
+    termination_log: str | None = None
+    status_url: str | None = None
+    status_ca_cert: str | None = None
+    status_token: str | None = None
+
+
+def read_settings(
+    environ: Mapping[str, str],
+    *,
+    checkpoint: str | Path | None = None,
+    interval_seconds: float = 300.0,
+    keep: int = 3,
+) -> Settings:
+    """Settings from the operator's environment, else from the arguments; raises ContractError."""
+    if int(environ.get("WORLD_SIZE") or 1) > 1:
+        raise ContractError("this version trains with one process per job (WORLD_SIZE=1)")
+    if keep < 2:
+        raise ContractError("keep must be at least 2: with 1 a damaged newest checkpoint leaves nothing")
+    if not Environment.is_present(environ):
+        return Settings(uri=_as_uri(checkpoint), interval_seconds=interval_seconds, keep=keep)
+    told = Environment.from_environ(environ)
+    if told.checkpoint_interval_policy is not IntervalPolicy.FIXED:
+        raise ContractError(f"{Env.CHECKPOINT_INTERVAL_POLICY}=Auto: this version knows Fixed only")
+    return Settings(
+        uri=told.checkpoint_uri or _as_uri(checkpoint),
+        run_id=told.run_id,
+        job=f"{told.job_namespace}/{told.job_name}",
+        job_uid=told.job_uid,
+        job_created=told.job_created,
+        pod_uid=told.pod_uid,
+        incarnation=told.incarnation,
+        capacity_type=told.capacity_type,
+        interval_seconds=told.checkpoint_interval_seconds,
+        keep=told.checkpoint_keep,
+        if_exists=told.checkpoint_if_exists,
+        grace_seconds=told.grace_seconds,
+        fingerprint=told.template_fingerprint,
+        termination_log=told.termination_log if is_writer(environ.get("LOCAL_RANK", "")) else None,
+        status_url=told.status_url,
+        status_ca_cert=told.status_ca_cert,
+        status_token=told.status_token,
+    )
+
+
+def _as_uri(checkpoint: str | Path | None) -> str | None:
+    if checkpoint is None or "://" in str(checkpoint):
+        return None if checkpoint is None else str(checkpoint)
+    return Path(checkpoint).absolute().as_uri()

@@ -1,0 +1,157 @@
+"""Checkpoints in a directory of a POSIX file system, a persistent volume for example.
+
+`create` writes a temporary file, fsyncs it and links it to its name: link(2) fails if
+the name exists, on NFS too, so that exactly one process wins and nobody ever reads half
+an object. Invariant: files are fsynced before they get their name, and directories
+after, so that a power cut leaves either nothing or everything of an object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spot_trainer.contract import OutcomeReason
+from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable
+
+_TEMPORARY = ".tmp-"
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@contextlib.contextmanager
+def _translated(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(f"{path} does not exist") from None
+    except OSError as error:
+        text = f"{path}: {error.strerror or error}"
+        if error.errno in _REFUSED:
+            raise StoreRefused(
+                OutcomeReason.STORE_ACCESS_DENIED,
+                f"{text}; the volume must be writable for uid {os.getuid()}",
+            ) from error
+        raise StoreUnavailable(text) from error
+
+
+class LocalStore:
+    """A directory; created if it is absent."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).absolute()
+
+    @property
+    def uri(self) -> str:
+        return self._root.as_uri()
+
+    def list(self, prefix: str) -> list[Entry]:
+        entries: list[Entry] = []
+        with _translated(self._root / prefix):
+            for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_absent):
+                for name in names:
+                    if name.startswith(_TEMPORARY):
+                        continue
+                    path = os.path.join(folder, name)
+                    # A file may vanish between the listing and the look at it (retention of a peer).
+                    with contextlib.suppress(FileNotFoundError):
+                        status = os.stat(path)
+                        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                        key = os.path.relpath(path, self._root)
+                        entries.append(Entry(key, status.st_size, modified))
+        return entries
+
+    def read(self, key: str) -> bytes:
+        path = self._root / key
+        with _translated(path):
+            return path.read_bytes()
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self._root / key
+        with _translated(path):
+            temporary = self._write_temporary(path, [data])
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    raise StoreRefused(
+                        OutcomeReason.STORE_UNSUPPORTED,
+                        f"{self._root}: this file system has no hard links, so that two processes could "
+                        "both believe they own the run; use another volume or S3",
+                    ) from error
+                raise
+            finally:
+                os.unlink(temporary)
+            _sync_directory(path.parent)
+        return True
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        path = self._root / key
+        with _translated(path):
+            temporary = self._write_temporary(path, parts)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+                raise
+            _sync_directory(path.parent)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            path = self._root / key
+            with _translated(path):
+                path.unlink(missing_ok=True)
+                _sync_directory(path.parent)
+                # Only an empty directory goes; whoever deletes its last file takes it along.
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
+
+    def _write_temporary(self, path: Path, parts: Sequence[Buffer]) -> str:
+        _make_directory(path.parent)
+        temporary = str(path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}")
+        try:
+            with open(temporary, "xb", buffering=0) as file:
+                for part in parts:
+                    view = memoryview(part).cast("B")
+                    while view:
+                        view = view[file.write(view) :]
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        return temporary
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _make_directory(path: Path) -> None:
+    """Create the directory and its parents so that each survives a power cut."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems refuse fsync on a directory and need none.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,108 @@
+"""Doubles for what lies outside the process: a store in memory, and one that fails on demand.
+
+Shipped and typed, so that users can test their own training scripts with them. Invariant:
+`MemoryStore` keeps exactly what the Store protocol promises and nothing that a real store
+does not (no ordering of listings).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from spot_trainer.store import Buffer, Entry, NotFound, Store
+
+
+class MemoryStore:
+    """Objects in a dictionary; each write advances the store's clock by one second."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self._times: dict[str, datetime] = {}
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        return "memory://"
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass in the store."""
+        self._now += by
+
+    def list(self, prefix: str) -> list[Entry]:
+        with self._lock:
+            keys = [key for key in self.objects if key.startswith(prefix)]
+            return [Entry(key, len(self.objects[key]), self._times[key]) for key in reversed(keys)]
+
+    def read(self, key: str) -> bytes:
+        with self._lock:
+            if key not in self.objects:
+                raise NotFound(f"{key} does not exist")
+            return self.objects[key]
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._lock:
+            if key in self.objects:
+                return False
+            self._write(key, data)
+            return True
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        with self._lock:
+            self._write(key, b"".join(parts))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self.objects.pop(key, None)
+                self._times.pop(key, None)
+
+    def _write(self, key: str, data: bytes) -> None:
+        self._now += timedelta(seconds=1)
+        self.objects[key], self._times[key] = bytes(data), self._now
+
+
+class FaultyStore:
+    """Wraps a store; `fault(operation, key)` runs before each operation and may raise.
+
+    `lose_answer(operation, key)` true: the operation is done, and its answer gets lost.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        fault: Callable[[str, str], None] = lambda _operation, _key: None,
+        lose_answer: Callable[[str, str], Exception | None] = lambda _operation, _key: None,
+    ) -> None:
+        self._store, self._fault, self._lose = store, fault, lose_answer
+
+    @property
+    def uri(self) -> str:
+        return self._store.uri
+
+    def list(self, prefix: str) -> list[Entry]:
+        self._fault("list", prefix)
+        return self._store.list(prefix)
+
+    def read(self, key: str) -> bytes:
+        self._fault("read", key)
+        return self._store.read(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._fault("create", key)
+        created = self._store.create(key, data)
+        if created and (error := self._lose("create", key)) is not None:
+            raise error
+        return created
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        self._fault("put", key)
+        self._store.put(key, parts)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._fault("delete", key)
+            self._store.delete([key])
