@@ -1,32 +1,12 @@
 """A mistake is refused at `kubectl apply`, with the field and what to do about it."""
 
-import copy
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from manifests import BAD, BASE, merge
 
 pytestmark = pytest.mark.api
-
-MANIFESTS = Path(__file__).parent / "manifests"
-BASE = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
-BAD = yaml.safe_load((MANIFESTS / "bad.yaml").read_text())
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    merged = dict(target) if isinstance(target, Mapping) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge(merged.get(key), value)
-    return merged
 
 
 @pytest.mark.parametrize("entry", BAD, ids=lambda entry: entry["case"])

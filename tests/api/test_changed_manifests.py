@@ -1,16 +1,13 @@
 """What may change in a job, and when."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from manifests import BASE
 
 pytestmark = pytest.mark.api
 
-MANIFESTS = Path(__file__).parent / "manifests"
-BASE = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
 
 IMAGE = {"template": {"spec": {"containers": [{"name": "trainer", "image": "other"}]}}}
 BUCKET = {"checkpoint": {"s3": {"bucket": "other-bucket"}}}

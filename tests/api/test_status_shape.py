@@ -5,19 +5,17 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-import yaml
+from manifests import BASE
 
 from spot_operator.model import JobStatus
 from spot_operator.wire import status_from_json, status_to_json
 
 pytestmark = pytest.mark.api
 
-MANIFESTS = Path(__file__).parent / "manifests"
 SOME = {
     str: "text",
     int: 3,
@@ -45,8 +43,7 @@ def full(hint: Any) -> Any:
 
 def test_a_full_status_comes_back_as_it_was_written(api_server: Any, namespace: str) -> None:
     status: JobStatus = full(JobStatus)
-    base = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
-    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(base))
+    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(BASE))
     patch = json.dumps({"status": status_to_json(status)})
     api_server.kubectl(
         "patch", "stj", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch
@@ -57,8 +54,7 @@ def test_a_full_status_comes_back_as_it_was_written(api_server: Any, namespace: 
 
 
 def test_the_printed_line(api_server: Any, namespace: str) -> None:
-    base = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
-    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(base))
+    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(BASE))
     status = {
         "phase": "Running",
         "capacity": {"type": "spot"},
@@ -83,8 +79,7 @@ def test_the_printed_line(api_server: Any, namespace: str) -> None:
 
 
 def test_a_condition_needs_its_type_only(api_server: Any, namespace: str) -> None:
-    base = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
-    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(base))
+    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(BASE))
     patch = json.dumps({"status": {"conditions": [{"type": "SomethingNew"}], "phase": "AlsoNew"}})
     api_server.kubectl(
         "patch", "stj", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch

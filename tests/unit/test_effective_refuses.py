@@ -1,34 +1,16 @@
 """What an old CRD or a lenient client lets through is refused by the operator, field and remedy."""
 
-import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from manifests import BAD, BASE, merge
 
 from spot_operator.api.effective import parse_spec
 from spot_operator.model import InvalidSpec, JobSpec
 
-MANIFESTS = Path(__file__).parents[1] / "api" / "manifests"
-BASE = yaml.safe_load((MANIFESTS / "base.yaml").read_text())
-BAD = yaml.safe_load((MANIFESTS / "bad.yaml").read_text())
 CREATED = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    merged = dict(target) if isinstance(target, Mapping) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge(merged.get(key), value)
-    return merged
 
 
 def parse(manifest: Mapping[str, Any]) -> JobSpec | InvalidSpec:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
+import manifests
 import pytest
-import yaml
 
 from spot_operator.api.effective import parse_spec, template_fingerprint
 from spot_operator.api.presets import PRESETS
@@ -26,8 +25,7 @@ from spot_operator.model import (
     VolumeLocation,
 )
 
-MANIFESTS = Path(__file__).parents[1] / "api" / "manifests"
-BASE: dict[str, Any] = yaml.safe_load((MANIFESTS / "base.yaml").read_text())["spec"]
+BASE: dict[str, Any] = manifests.BASE["spec"]
 CREATED = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 KARPENTER = PRESETS["Karpenter"]
 
