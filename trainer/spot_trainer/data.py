@@ -37,12 +37,19 @@ class ShuffledSampler(Sampler[int]):
         """The rest of the current epoch."""
         return iter(self._order()[self.position :])
 
-    def consume(self, num_samples: int) -> list[int]:
-        """Move past the samples of one step and return their indices."""
+    def consume(self, num_samples: int, *, drop_last: bool = False) -> list[int]:
+        """Move past the samples of one step and return their indices.
+
+        The last step of an epoch moves on to the next one, so that a position is written
+        in one way only, whether a checkpoint falls before or after the end of an epoch.
+        """
         indices = self._order()[self.position : self.position + num_samples]
         self.position += len(indices)
         text = ",".join(map(str, indices))
         self.digest = xxhash.xxh3_128_hexdigest(f"{self.digest}/{self.epoch}:{text}".encode())
+        remaining = self._num_samples - self.position
+        if remaining == 0 or (drop_last and remaining < num_samples):
+            self.start_epoch(self.epoch + 1)
         return indices
 
     def start_epoch(self, epoch: int) -> None:

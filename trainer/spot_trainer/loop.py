@@ -74,14 +74,14 @@ class Run:
         self._settings = _settings_or_exit(place, interval_seconds, keep)
         self._record_samples = record_samples
         self._sampler = next((s for s in state.values() if isinstance(s, ShuffledSampler)), None)
-        self._state = State(state)
+        self.state = State(state)
         uri = self._settings.uri
         opener: Callable[[], Store] | None = None if uri is None else lambda: open_store(uri)
         if checkpoint is not None and not isinstance(checkpoint, str | Path) and uri == place:
             opener = lambda: checkpoint  # noqa: E731
         self._session = Session(
             self._settings,
-            self._state,
+            self.state,
             store=opener,
             clock=clock or Clock(),
             log_seconds=log_seconds,
@@ -89,6 +89,7 @@ class Run:
         )
         self._is_stepping = False
         self._batch_size = 0
+        self._drops_last = False
         self._step_at_yield: int | None = None
 
     @property
@@ -139,11 +140,13 @@ class Run:
         while sampler.epoch < epochs and not self._session.is_finished:
             # Otherwise iter() draws from the global generator, once more after each resume.
             loader.generator = sampler.generator()
+            epoch = sampler.epoch
             for batch in iter(loader):
-                self._batch_size = loader.batch_size or 1
+                self._batch_size, self._drops_last = loader.batch_size or 1, loader.drop_last
                 yield self._handed_out(batch)
                 self._check_step_done()
-            sampler.start_epoch(sampler.epoch + 1)
+            if sampler.epoch == epoch:  # the epoch was too short for a single batch
+                sampler.start_epoch(epoch + 1)
 
     def steps(self, total_steps: int) -> Iterator[int]:
         """The numbers of the steps that are still to do, below `total_steps`. Call `step_done` after each."""
@@ -160,8 +163,8 @@ class Run:
         """
         extra: dict[str, Any] = {}
         if self._sampler is not None and self._batch_size:
-            samples = self._sampler.consume(self._batch_size)
             extra = {"epoch": self._sampler.epoch}
+            samples = self._sampler.consume(self._batch_size, drop_last=self._drops_last)
             if self._record_samples:
                 extra["samples"] = samples
         self._batch_size = 0

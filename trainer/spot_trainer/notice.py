@@ -98,7 +98,8 @@ class Listener:
     def stop_polling(self) -> None:
         """The outcome is written: in a pod a further notice ends the process at once, elsewhere as before."""
         with self._lock:
-            self._grace_seconds = None
+            # The notice that led here is dealt with; a later one is a new one.
+            self._grace_seconds = self._received_at = None
         if not self._is_early:
             self.remove()
 

@@ -1,4 +1,4 @@
-"""Doubles for what lies outside the process: a store in memory, and one that fails on demand.
+"""Doubles for what lies outside the process: a store in memory, one that fails, a clock.
 
 Shipped and typed, so that users can test their own training scripts with them. Invariant:
 `MemoryStore` keeps exactly what the Store protocol promises and nothing that a real store
@@ -10,7 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from spot_trainer.clock import Clock
+from spot_trainer.loop import Run
+from spot_trainer.state import Stateful
 from spot_trainer.store import Buffer, Entry, NotFound, Store
 
 
@@ -106,3 +110,37 @@ class FaultyStore:
         for key in keys:
             self._fault("delete", key)
             self._store.delete([key])
+
+
+class FakeClock:
+    """Time that passes only when told to, or when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.clock = Clock(wall=self._wall, monotonic=lambda: self.seconds, sleep=self.advance)
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def _wall(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+
+class _Forgetful:
+    def __init__(self, part: Stateful) -> None:
+        self._part = part
+
+    def state_dict(self) -> Any:
+        return self._part.state_dict()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Take over nothing."""
+
+
+def forget(run: Run, name: str) -> None:
+    """Leave one piece of state out when the run resumes, to see that a comparison notices.
+
+    `name` is one that was given to Run, or `rng.python`, `rng.numpy`, `rng.torch`.
+    """
+    parts = run.state.parts
+    parts[name] = _Forgetful(parts[name])
