@@ -26,7 +26,8 @@ LABEL org.opencontainers.image.title="spot-training-operator" \
       org.opencontainers.image.description="Runs training jobs on spot nodes so that they finish on time" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=operator-packages /opt/spot /opt/spot
-ENV PYTHONPATH=/opt/spot PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+# LOGNAME: kopf asks for the name of its user, and a bare number, whichever it is, has none.
+ENV PYTHONPATH=/opt/spot PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp LOGNAME=operator
 USER 65532:65532
 EXPOSE 8080 8443
 ENTRYPOINT ["python3", "-m", "spot_operator"]
@@ -46,9 +47,8 @@ LABEL org.opencontainers.image.title="spot-trainer" \
       org.opencontainers.image.description="PyTorch with the spot trainer library" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=trainer-packages /opt/spot /opt/spot
-# torch asks for the name of its user, so the number needs one.
-RUN grep -q ':x:1000:' /etc/passwd || echo 'trainer:x:1000:1000::/tmp:/bin/sh' >> /etc/passwd
-ENV PYTHONPATH=/opt/spot PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+# LOGNAME: torch asks for the name of its user as well.
+ENV PYTHONPATH=/opt/spot PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp LOGNAME=trainer
 WORKDIR /app
 USER 1000:1000
 CMD ["python3"]
