@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import kopf
 from aiohttp import web
+from kopf._core.engines.peering import Identity  # kopf exports no name for it
 
 from spot_operator import metrics
 from spot_operator.act import Actor
@@ -59,6 +60,7 @@ class Service:
         identity = f"{settings.pod_name}_{settings.pod_uid}"
         if not settings.pod_name:
             identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+        self._identity = identity
         self._kube = Kube(credentials, timeout_seconds=settings.request_timeout_seconds)
         self._elector = Elector(
             KubeLease(self._kube, settings.namespace, settings.lease.name),
@@ -167,6 +169,8 @@ class Service:
         tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=watch_settings(),
+            # Otherwise kopf asks for the name of our user, which in a container is only a number.
+            identity=Identity(self._identity),
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
