@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -141,8 +142,8 @@ def _is_good(
                 x509.load_pem_x509_certificate(issuer.certificate_pem.encode())
             )
     # Whatever is wrong with what stands in the Secret, the remedy is a new certificate.
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
-        _log.warning("certificate is not usable and is replaced", error=str(error))
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        _log.warning("certificate is not usable and is replaced", error=str(error) or type(error).__name__)
         return False
     return certificate.not_valid_after_utc - now > margin
 
@@ -223,10 +224,8 @@ class Certificates:
         await self._kube.create(SECRETS, body, self._namespace)
 
     def _load(self, serving: KeyPair) -> None:
-        # The ssl module reads certificates from files only. The file system of the pod is
-        # read-only but for memory, where the key may lie for a moment.
-        folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        with tempfile.TemporaryDirectory(dir=folder) as name:
+        # The ssl module reads certificates from files only; the chart mounts memory at /tmp.
+        with tempfile.TemporaryDirectory() as name:
             path = Path(name, "tls.pem")
             path.touch(mode=0o600)
             path.write_text(serving.key_pem + serving.certificate_pem)
