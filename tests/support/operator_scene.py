@@ -123,7 +123,11 @@ class Scene:
     def add_node(self) -> None:
         metadata = {"name": self.node, "labels": {"pool": "spot"}}
         self.kubectl("create", "-f", "-", body={"apiVersion": "v1", "kind": "Node", "metadata": metadata})
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        self.beat()
+
+    def beat(self) -> None:
+        """Report the node ready, as its kubelet does; without it the control plane gives the node up."""
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now()}
         patch = json.dumps({"status": {"conditions": [ready]}})
         self.kubectl("patch", "node", self.node, "--subresource=status", "--type=merge", "-p", patch)
 
@@ -195,10 +199,12 @@ class Scene:
         )
 
     def run(self, pod: str) -> None:
+        self.beat()
         self.bind(pod)
         self.set_pod_status(pod, "Running", {"running": {"startedAt": now()}})
 
     def end(self, pod: str, code: int, outcome: str, *, remove: bool = False) -> None:
+        self.beat()
         message = {
             "version": 1,
             "outcome": outcome,
