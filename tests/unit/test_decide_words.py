@@ -1,0 +1,260 @@
+"""What people read: conditions, the printed line, events, cost, directives, and the records behind them."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from spot_operator.decide import decide
+from spot_operator.decide.conditions import with_condition
+from spot_operator.decide.cost import account
+from spot_operator.decide.directives import directives
+from spot_operator.decide.progress import merge_report, remaining_work_seconds
+from spot_operator.model import (
+    Cost,
+    DeadlineSpec,
+    InvalidSpec,
+    JobStatus,
+    PolicySettings,
+    Pool,
+    Progress,
+    Report,
+    Stop,
+    Taint,
+)
+from spot_operator.names import CapacityType, ConditionType, Reason, StopReason
+from spot_operator.testing import (
+    NODE_UID,
+    NOW,
+    POD_UID,
+    make_ended_pod,
+    make_gang,
+    make_node,
+    make_observation,
+    make_outcome,
+    make_pod,
+    make_spec,
+    make_status,
+    seconds,
+)
+from spot_trainer.contract import OutcomeKind
+
+SETTINGS = PolicySettings()
+
+
+def set_ready(status: JobStatus, value: bool, message: str, *, after: float, keep: bool = False) -> JobStatus:
+    return with_condition(
+        status,
+        ConditionType.PODS_READY,
+        value,
+        Reason.POD_STARTING,
+        message,
+        now=NOW + seconds(after),
+        generation=2,
+        keep_message=keep,
+    )
+
+
+def test_a_condition_keeps_its_transition_time_while_its_status_stays() -> None:
+    status = set_ready(JobStatus(), False, "a", after=0)
+    same = set_ready(status, False, "b", after=10).conditions[0]
+    assert (same.last_transition_time, same.message) == (NOW, "b")
+    changed = set_ready(status, True, "c", after=10).conditions[0]
+    assert changed.last_transition_time == NOW + seconds(10)
+
+
+def test_a_message_with_numbers_is_kept_while_nothing_else_changes() -> None:
+    status = set_ready(JobStatus(), False, "100 s left", after=0)
+    assert set_ready(status, False, "99 s left", after=1, keep=True).conditions[0].message == "100 s left"
+    assert set_ready(status, True, "98 s left", after=2, keep=True).conditions[0].message == "98 s left"
+
+
+def test_the_printed_line_says_where_it_runs_and_what_is_safe() -> None:
+    progress = Progress(step=150, total_steps=1000, durable_step=0)
+    status = decide(make_observation(status=make_status(progress=progress)), NOW, SETTINGS).status
+    assert status.message == "on spot-a (spot), step 150/1000, safe up to 0"
+
+
+def test_a_stop_on_a_signal_and_any_other_stop_have_different_events() -> None:
+    node = make_node(taints=(Taint(key="karpenter.sh/disrupted"),))
+    signalled = decide(make_observation(nodes={"spot-a": node}), NOW, SETTINGS)
+    assert [event.reason for event in signalled.events if "stopping" in event.message] == [Reason.STOP_SIGNAL]
+    suspended = decide(make_observation(spec=make_spec(suspend=True)), NOW, SETTINGS)
+    assert [event.reason for event in suspended.events] == [Reason.STOPPING]
+
+
+def test_an_event_is_sent_when_a_condition_changes_and_not_again() -> None:
+    invalid = make_observation(spec=InvalidSpec(field="spec.x", why="no"), status=JobStatus(), pods=())
+    first = decide(invalid, NOW, SETTINGS)
+    assert [(event.type, event.message) for event in first.events] == [("Warning", "spec.x: no")]
+    assert decide(replace(invalid, status=first.status), NOW, SETTINGS).events == ()
+
+
+def test_an_invalid_edit_does_not_hide_that_the_pod_runs() -> None:
+    running = decide(make_observation(), NOW, SETTINGS).status
+    edited = make_observation(spec=InvalidSpec(field="spec.x", why="no"), status=running)
+    decision = decide(edited, NOW, SETTINGS)
+    ready = next(c for c in decision.status.conditions if c.type is ConditionType.PODS_READY)
+    assert (ready.status, decision.actions, decision.status.gang) == (True, (), running.gang)
+
+
+def test_suspension_is_announced() -> None:
+    resting = make_observation(spec=make_spec(suspend=True), status=JobStatus(), pods=())
+    decision = decide(resting, NOW, SETTINGS)
+    assert [(event.type, event.reason) for event in decision.events] == [("Normal", Reason.SUSPENDED)]
+
+
+def test_a_job_that_was_never_suspended_has_no_word_about_it() -> None:
+    status = decide(make_observation(), NOW, SETTINGS).status
+    assert all(c.type is not ConditionType.SUSPENDED for c in status.conditions)
+
+
+def test_start_time_is_that_of_the_first_launch() -> None:
+    status = decide(make_observation(nodes={"spot-a": None}), NOW, SETTINGS).status
+    assert status.start_time == make_status().start_time
+
+
+def test_the_record_of_a_pod_gains_and_never_loses() -> None:
+    bare = replace(make_gang().pods[0], uid=None, node_uid=None, zone=None, boot_id=None, scheduled_time=None)
+    gang = decide(
+        make_observation(status=make_status(gang=make_gang(pods=(bare,)))), NOW, SETTINGS
+    ).status.gang
+    assert gang is not None
+    (record,) = gang.pods
+    assert (record.uid, record.node_uid, record.zone, record.boot_id) == (
+        POD_UID,
+        NODE_UID,
+        "zone-a",
+        "boot-1",
+    )
+    assert record.scheduled_time == NOW - seconds(99)
+    later = decide(
+        make_observation(
+            status=make_status(gang=gang), nodes={"spot-a": make_node(zone="zone-z", boot_id="boot-2")}
+        ),
+        NOW,
+        SETTINGS,
+    ).status.gang
+    assert later is not None
+    assert later.pods == gang.pods
+
+
+def test_the_last_failure_shows_the_programs_own_words() -> None:
+    outcome = replace(make_outcome(OutcomeKind.FAILED, "UncaughtException"), message="ValueError: boom")
+    pod = make_ended_pod(1, outcome=outcome)
+    failure = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status.last_failure
+    assert failure is not None
+    assert (failure.pod, failure.container, failure.message) == (pod.name, "trainer", "ValueError: boom")
+
+
+def test_an_interruption_is_no_failure_to_look_at() -> None:
+    assert decide(make_observation(nodes={"spot-a": None}), NOW, SETTINGS).status.last_failure is None
+
+
+def test_an_outcome_shows_that_the_container_claims() -> None:
+    pod = make_ended_pod(1, outcome=make_outcome(OutcomeKind.FAILED, "UncaughtException"))
+    status = make_status(claims=False)
+    assert decide(make_observation(status=status, pods=(pod,)), NOW, SETTINGS).status.claims
+    assert not decide(make_observation(status=status, pods=(make_ended_pod(1),)), NOW, SETTINGS).status.claims
+
+
+def test_a_gone_pod_that_never_had_a_node_is_replaced_even_if_it_claims_nothing() -> None:
+    unbound = replace(make_gang().pods[0], node_name=None, node_uid=None)
+    status = make_status(claims=False, gang=make_gang(pods=(unbound,)))
+    decision = decide(make_observation(status=status, pods=(), nodes={}), NOW, SETTINGS)
+    assert decision.status.incarnation == 2
+
+
+def test_a_plain_container_whose_pod_vanished_from_a_silent_node_is_waited_for() -> None:
+    status = make_status(claims=False)
+    silent = make_observation(status=status, pods=(), nodes={"spot-a": make_node(ready="Unknown")})
+    assert decide(silent, NOW, SETTINGS).status.incarnation == 1
+    ready = replace(silent, nodes={"spot-a": make_node()})
+    assert decide(ready, NOW, SETTINGS).status.incarnation == 2
+
+
+def report(at: float, step: int, **changes: object) -> Report:
+    return replace(
+        Report(pod_uid=POD_UID, received=NOW + seconds(at), incarnation=1, step=step, total_steps=1000),
+        **changes,
+    )
+
+
+def test_the_rate_is_a_moving_average_of_intervals_of_at_least_a_second() -> None:
+    progress = merge_report(Progress(), report(0, 0))
+    progress = merge_report(progress, report(1, 10))
+    assert progress.steps_per_second == 10.0
+    assert merge_report(progress, report(1.5, 100)).steps_per_second == 10.0
+    assert merge_report(progress, report(2, 30)).steps_per_second == 13.0
+    assert merge_report(progress, report(2, 5)).steps_per_second == 10.0
+
+
+def test_downtime_between_incarnations_is_not_taken_for_a_slow_rate() -> None:
+    progress = merge_report(merge_report(Progress(), report(0, 0)), report(1, 10))
+    assert merge_report(progress, report(600, 11, incarnation=2)).steps_per_second == 10.0
+
+
+def test_a_first_durable_step_of_zero_counts() -> None:
+    assert merge_report(Progress(), report(0, 5, durable_step=0)).durable_step == 0
+
+
+def test_work_left_without_a_rate_is_the_undone_share_of_the_expected_duration() -> None:
+    deadline = DeadlineSpec(finish_by=NOW + timedelta(hours=9), expected_duration_seconds=1000)
+    status = make_status(progress=Progress(total_steps=100, durable_step=25))
+    assert remaining_work_seconds(status, make_spec(deadline=deadline)) == 750.0
+    assert remaining_work_seconds(make_status(), make_spec(deadline=deadline)) == 1000.0
+    assert remaining_work_seconds(make_status(), make_spec()) is None
+
+
+@pytest.mark.parametrize(
+    ("capacity_type", "spot", "on_demand", "spent"),
+    [
+        (CapacityType.SPOT, 7200.0, 1800.0, Decimal("3.4700")),
+        (CapacityType.ON_DEMAND, 3600.0, 5400.0, Decimal("5.5600")),
+    ],
+)
+def test_node_time_goes_to_the_capacity_it_was_spent_on(
+    capacity_type: CapacityType, spot: float, on_demand: float, spent: Decimal
+) -> None:
+    before = Cost(spot_node_seconds=3600.0, on_demand_node_seconds=1800.0)
+    gang = make_gang(capacity_type, accounted_until=NOW)
+    cost, renewed = account(before, gang, make_spec(), NOW + seconds(3600))
+    assert (cost.spot_node_seconds, cost.on_demand_node_seconds, cost.spent) == (spot, on_demand, spent)
+    assert renewed.accounted_until == NOW + seconds(3600)
+
+
+def test_without_a_price_only_the_seconds_are_known() -> None:
+    spec = make_spec(spot=Pool(), on_demand=Pool())
+    cost, _ = account(Cost(), make_gang(), spec, NOW + seconds(3600))
+    assert (cost.spot_node_seconds, cost.spent, cost.on_demand_only) == (3600.0, None, None)
+
+
+def test_directives_carry_the_stop_the_deadline_and_the_wish_for_a_checkpoint() -> None:
+    gang = make_gang(stop=Stop(reason=StopReason.SUSPENDED, time=NOW, message="x"))
+    answer = directives(
+        make_observation(
+            status=make_status(gang=gang),
+            spec=make_spec(deadline=DeadlineSpec(finish_by=NOW)),
+            annotations={"spottraining.io/checkpoint-requested-at": "one"},
+        )
+    )
+    assert (answer.stop, answer.deadline, answer.checkpoint_now) == ("Suspended", NOW, "one")
+    calm = directives(make_observation())
+    assert (calm.stop, calm.deadline, calm.checkpoint_now) == (None, None, None)
+
+
+def test_a_missing_bucket_is_forgotten_when_the_trainer_reports_again() -> None:
+    pod = make_ended_pod(78, outcome=make_outcome(OutcomeKind.FAILED, "NoSuchBucket"))
+    waiting = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    relaunched = decide(make_observation(status=waiting, pods=()), NOW + seconds(10), SETTINGS).status
+    ready = next(c for c in relaunched.conditions if c.type is ConditionType.CHECKPOINT_READY)
+    assert ready.reason == Reason.NO_SUCH_BUCKET
+    seen = make_observation(
+        status=relaunched,
+        pods=(make_pod(name="digits-0c5e1-2-0", uid="second", incarnation=2),),
+        report=report(12, 0, incarnation=2),
+    )
+    healed = decide(seen, NOW + seconds(12), SETTINGS).status
+    ready = next(c for c in healed.conditions if c.type is ConditionType.CHECKPOINT_READY)
+    assert ready.reason == Reason.NO_CHECKPOINT_YET
