@@ -49,6 +49,7 @@ class Listener:
         self._reader: socket.socket | None = None
         self._writer: socket.socket | None = None
         self._previous: object = None
+        self._held: set[signal.Signals] | set[int] | None = None
 
     @property
     def received_at(self) -> float | None:
@@ -117,13 +118,25 @@ class Listener:
         # The last second belongs to the kernel, the kubelet and the write of the outcome.
         return self._received_at + max(self._grace_seconds - 1.0, self._grace_seconds * 0.8)
 
-    def forget_in_child(self) -> None:
-        """In a forked child: default action, nothing written to the parent's descriptor."""
-        if self._reader is None:
-            return
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def before_fork(self) -> None:
+        """Hold SIGTERM back: in its first instant a child would still write to our descriptor."""
+        if self._reader is not None:
+            self._held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def after_fork_in_parent(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def after_fork_in_child(self) -> None:
+        """Default action, nothing written to the parent's descriptor, then what was held back."""
+        held = self._held
+        if self._reader is not None:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.__init__()  # type: ignore[misc]
+        if held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def _watch(self, reader: socket.socket) -> None:
         with contextlib.closing(reader):
@@ -160,4 +173,8 @@ class Listener:
 LISTENER = Listener()
 """Signals belong to the process, and so does the one that listens for them."""
 
-os.register_at_fork(after_in_child=LISTENER.forget_in_child)
+os.register_at_fork(
+    before=LISTENER.before_fork,
+    after_in_parent=LISTENER.after_fork_in_parent,
+    after_in_child=LISTENER.after_fork_in_child,
+)
