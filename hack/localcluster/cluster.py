@@ -95,9 +95,7 @@ class Cluster:
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """Run kubectl as administrator; returns its output, raises CommandError."""
-        return run(
-            self._binaries.kubectl(), "--kubeconfig", self.kubeconfig, *words, stdin=stdin
-        )
+        return run(self._binaries.kubectl(), "--kubeconfig", self.kubeconfig, *words, stdin=stdin)
 
     def helm(self, *words: str) -> str:
         return run(self._binaries.helm(), "--kubeconfig", self.kubeconfig, *words)
@@ -198,10 +196,10 @@ class Cluster:
             f"?labelSelector=kubernetes.io%2Fservice-name%3D{name}"
         )["items"]
         for each in slices:
-            for endpoint in each["endpoints"] or []:
-                for target in each["ports"] or []:
-                    if target.get("name", "") == wanted.get("name", "") and endpoint["conditions"].get("ready"):
-                        return self.forward(endpoint["addresses"][0], target["port"])
+            ports = [p["port"] for p in each["ports"] or [] if p.get("name") == wanted.get("name")]
+            ready = [e for e in each["endpoints"] or [] if e["conditions"].get("ready")]
+            if ports and ready:
+                return self.forward(ready[0]["addresses"][0], ports[0])
         raise LocalClusterError(f"service {namespace}/{name} has no ready endpoint on port {port}")
 
     def has_s3(self) -> bool:
@@ -230,16 +228,12 @@ class Cluster:
         with changed_state(self.paths) as state:
             state.image_layouts += [str(layout) for layout in fresh]
 
-    def shared_volume(
-        self, namespace: str, name: str, *, owner_uid: int = 1000, size: str = "10Gi"
-    ) -> Path:
+    def shared_volume(self, namespace: str, name: str, *, owner_uid: int = 1000, size: str = "10Gi") -> Path:
         """A ReadWriteMany claim `name` that every node mounts; returns its directory on the host."""
         return shared_volume(self.api, self.paths, namespace, name, owner_uid=owner_uid, size=size)
 
 
-def build_images(
-    names: tuple[str, ...], progress: Progress, *, cache_root: Path | None = None
-) -> list[Path]:
+def build_images(names: tuple[str, ...], progress: Progress, *, cache_root: Path | None = None) -> list[Path]:
     """Build images without a cluster; returns their layouts, bases first."""
     prerequisites.check_machine(progress)
     prerequisites.install(prerequisites.needs(nodes=False, images=True), progress)

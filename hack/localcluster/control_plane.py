@@ -18,7 +18,9 @@ API_PORT = 443
 _ETCD = "http://127.0.0.1:2379"
 
 
-def control_plane_spec(paths: ClusterPaths, config: ClusterConfig, binaries: Path) -> SandboxSpec:
+def control_plane_spec(
+    paths: ClusterPaths, config: ClusterConfig, binaries: Path, keep: list[Path]
+) -> SandboxSpec:
     """The sandbox that holds the network's bridge and the control plane."""
     flags = {
         "etcd": _etcd_flags(paths),
@@ -38,6 +40,9 @@ def control_plane_spec(paths: ClusterPaths, config: ClusterConfig, binaries: Pat
     ]
     return SandboxSpec(
         hostname="control-plane",
+        # SeaweedFS names its sockets in /tmp by port, which two clusters have in common.
+        private={"/tmp": str(paths.data / "tmp")},
+        keep=[str(path) for path in keep],
         programs=programs,
         setup=fabric_setup(),
         sysctls=FABRIC_SYSCTLS,

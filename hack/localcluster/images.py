@@ -60,9 +60,7 @@ TORCH_BASE = Base(
     ("python3", "python3-pip", "ca-certificates", "python3-torch", "python3-numpy", "python3-sklearn"),
     excluded=("/usr/lib/libtorch-test/*", "/usr/share/numpy/*"),
 )
-OPERATOR = Product(
-    "operator", "localhost/spot-training-operator:dev", PYTHON_BASE, "PYTHON_BASE_IMAGE"
-)
+OPERATOR = Product("operator", "localhost/spot-training-operator:dev", PYTHON_BASE, "PYTHON_BASE_IMAGE")
 TRAINER = Product("trainer", "localhost/spot-trainer:dev", TORCH_BASE, "TRAINER_BASE_IMAGE")
 _BASES = {base.name: base for base in (PYTHON_BASE, TORCH_BASE)}
 _PRODUCTS = {product.target: product for product in (OPERATOR, TRAINER)}
@@ -106,9 +104,7 @@ class Images:
         """Build a target of the Dockerfile in `context`."""
         base = self.base(product.base)
         key = digest(product.tag, base.name, context_digest(context))
-        made = self._cache.entry(
-            "image", key, lambda target: self._build(product, context, base, target)
-        )
+        made = self._cache.entry("image", key, lambda target: self._build(product, context, base, target))
         self._cache.prune("image", keep=_KEPT_IMAGES)
         return made
 
@@ -227,17 +223,16 @@ def write_pause_layout(target: Path, program: Path) -> None:
         "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     }
+    manifest_type = "application/vnd.oci.image.manifest.v1+json"
     manifest = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "mediaType": manifest_type,
         "config": _add_json(target, config, "application/vnd.oci.image.config.v1+json"),
         "layers": [layer],
     }
-    descriptor = _add_json(target, manifest, manifest["mediaType"])
+    descriptor = _add_json(target, manifest, manifest_type)
     (target / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    (target / "index.json").write_text(
-        json.dumps({"schemaVersion": 2, "manifests": [descriptor]})
-    )
+    (target / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
     name_image(target, PAUSE_IMAGE)
 
 
@@ -284,7 +279,8 @@ def _debian_keyring() -> str:
 def _debian_mirror() -> str:
     """The machine's own mirror where it has one; on other systems Debian's."""
     for path in sorted(Path("/etc/apt").rglob("*")):
-        if path.suffix in (".list", ".sources") and path.is_file():
-            if match := re.search(r"https?://\S*/debian/?(?=\s|$)", path.read_text()):
-                return match[0]
+        if path.suffix not in (".list", ".sources") or not path.is_file():
+            continue
+        if match := re.search(r"https?://\S*/debian/?(?=\s|$)", path.read_text()):
+            return match[0]
     return "http://deb.debian.org/debian"

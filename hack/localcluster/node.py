@@ -1,4 +1,4 @@
-"""One machine as data: containerd, kubelet and kube-proxy in a sandbox with its own view of the constant paths.
+"""One machine as data: containerd, kubelet and kube-proxy with their own view of the constant paths.
 
 Inside, a node looks like any other: /var/lib/kubelet, /var/lib/containerd,
 /run/containerd and port 10250 are where every tool expects them. Outside, they
@@ -8,7 +8,6 @@ with a container runtime of the machine.
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def write_node_files(paths: ClusterPaths, node: NodeSpec, index: int) -> None:
 def node_sandbox(
     paths: ClusterPaths, node: NodeSpec, index: int, binaries: Path, keep: list[Path]
 ) -> SandboxSpec:
-    """The node's process 1 and its three programs; `keep` stays visible although /run is private."""
+    """The node's process 1 and its three programs; `keep` stays visible below private directories."""
     data, logs = paths.node_data(node.name), paths.logs / node.name
     etc = data / "etc"
     kubelet = [
@@ -52,11 +51,12 @@ def node_sandbox(
     return SandboxSpec(
         hostname=node.name,
         private={
+            "/tmp": str(data / "tmp"),
             "/run": str(paths.node_run(node.name)),
             "/var/lib": str(data / "lib"),
             "/var/log": str(data / "log"),
         },
-        keep=sorted({str(path) for path in [*keep, Path(sys.prefix)]}),
+        keep=[str(path) for path in keep],
         # Without servers in it, a look-up of a missing image fails at once instead of leaving the sandbox.
         files={"/etc/resolv.conf": str(etc / "resolv.conf")},
         interface="eth0",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from localcluster import cgroups, fabric
 from localcluster.api import STRATEGIC_PATCH, ApiClient, ApiError
@@ -15,7 +16,7 @@ from localcluster.paths import ClusterPaths
 from localcluster.pki import issue, node_identity
 from localcluster.spec import NodeSpec
 from localcluster.state import ClusterState, NodeRecord, changed_state
-from localcluster.supervision import FABRIC, PACKAGE_ROOT, Supervision
+from localcluster.supervision import FABRIC, Supervision, kept_paths
 from localcluster.template import import_image, link_store
 
 KARPENTER_FINALIZER = "karpenter.sh/termination"
@@ -46,8 +47,7 @@ class Nodes:
         cgroups.make_node_cgroup(self._paths.cgroup, name)
         write_node_files(self._paths, spec, record.index)
         binaries = Path(ClusterState.load(self._paths).binaries)
-        keep = [self._paths.run, self._paths.cache_root, PACKAGE_ROOT]
-        sandbox = node_sandbox(self._paths, spec, record.index, binaries, keep)
+        sandbox = node_sandbox(self._paths, spec, record.index, binaries, kept_paths(self._paths))
         spec_file = data / "sandbox.json"
         spec_file.write_text(sandbox.to_json())
         pid = self._supervision.sandbox(name, spec_file, self._paths.logs / name / "sandbox.log")
@@ -77,10 +77,10 @@ class Nodes:
         patch = {"metadata": {"finalizers": [KARPENTER_FINALIZER]}}
         self._api.patch(f"/api/v1/nodes/{name}", patch, STRATEGIC_PATCH)
 
-    def object(self, name: str) -> dict[str, object] | None:
+    def object(self, name: str) -> dict[str, Any] | None:
         """The Node object, or nothing."""
         try:
-            found: dict[str, object] = self._api.get(f"/api/v1/nodes/{name}")
+            found: dict[str, Any] = self._api.get(f"/api/v1/nodes/{name}")
         except ApiError as error:
             if error.status == 404:
                 return None

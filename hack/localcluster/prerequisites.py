@@ -78,8 +78,6 @@ def check_machine(progress: Progress) -> None:
         raise LocalClusterError(
             "the local cluster makes namespaces and cgroups, which only root may: run it with sudo"
         )
-    if sys.version_info < (3, 11):
-        raise LocalClusterError("the local cluster needs Python 3.11 or newer")
     # Children find programs of the system directories even under a user's PATH.
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATHS}"
     if cgroups.is_v2():

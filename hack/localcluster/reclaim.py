@@ -70,6 +70,7 @@ def reclaim(
     if style is ReclaimStyle.KARPENTER:
         _announce_like_karpenter(api, node, record)
     else:
+        _remove_finalizers(api, node)  # a node of another provisioner never had Karpenter's
         api.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
         record.note("cordoned")
     skip_protected = style is ReclaimStyle.KARPENTER

@@ -5,6 +5,7 @@ writes survive a kill -9. `stop` is that kill, `start` finds the same data and
 addresses again. The server has no TLS, as inside a private network.
 """
 
+import http.client
 import json
 import secrets
 import time
@@ -24,6 +25,7 @@ from localcluster.supervision import Supervision
 PORT = 8333
 REGION = "us-east-1"
 _PROCESS = "s3"
+_PROBE_BUCKET = "local-cluster-probe"
 _READY_TIMEOUT_SECONDS = 60.0
 
 
@@ -53,9 +55,7 @@ class S3Access:
 class S3Server:
     """The cluster's S3 server: faults, access, and the objects that pods use to reach it."""
 
-    def __init__(
-        self, paths: ClusterPaths, supervision: Supervision, access: S3Access, weed: Path
-    ) -> None:
+    def __init__(self, paths: ClusterPaths, supervision: Supervision, access: S3Access, weed: Path) -> None:
         self._paths = paths
         self._supervision = supervision
         self._weed = weed
@@ -71,7 +71,7 @@ class S3Server:
         log = self._paths.logs / "s3.log"
         self._supervision.process(_PROCESS, server_command(self._weed, data, config), log)
         deadline = time.monotonic() + _READY_TIMEOUT_SECONDS
-        while not self._accepts_writes():
+        while not self._serves_data():
             if time.monotonic() > deadline or _PROCESS not in self._supervision.children():
                 raise LocalClusterError(f"the S3 server did not start\n  log: {log}\n{log_tail(log)}")
             time.sleep(0.1)
@@ -113,15 +113,20 @@ class S3Server:
                 if error.status != 409:
                     raise
 
-    def _accepts_writes(self) -> bool:
-        """The S3 port answers before the store behind it does, so a real write is asked for."""
+    def _serves_data(self) -> bool:
+        """The S3 port answers before the store behind it can: ask for a real write and read."""
         try:
-            with urllib.request.urlopen(signed_request("PUT", "/ready-check", self.access), timeout=5):
-                return True
-        except urllib.error.HTTPError as error:
-            return error.code == 409
-        except OSError:
+            self.create_bucket(_PROBE_BUCKET)
+            path = f"/{_PROBE_BUCKET}/probe"
+            for request in (
+                signed_request("PUT", path, self.access, b"probe"),
+                signed_request("GET", path, self.access),
+            ):
+                with urllib.request.urlopen(request, timeout=5) as answer:
+                    answer.read()
+        except (OSError, http.client.HTTPException, LocalClusterError):
             return False
+        return True
 
 
 def make_access(access_key: str, secret_key: str, port: int) -> S3Access:
@@ -156,6 +161,9 @@ def server_command(weed: Path, data: Path, config: Path) -> list[str]:
         str(weed), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-master.port=19333", "-volume.port=19340", "-filer", "-filer.port=18888",
         "-s3", f"-s3.port={PORT}", "-s3.ip.bind=0.0.0.0", f"-s3.config={config}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0", "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+        # Each bucket takes seven volumes, which grow only as they are filled.
+        "-master.volumeSizeLimitMB=64", "-volume.max=400",
+        # The only voter needs no patience: after a kill it would wait for its own election.
+        "-master.electionTimeout=1s",
     ]  # fmt: skip

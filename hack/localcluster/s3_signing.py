@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for the two bodiless requests that the tool itself makes."""
+"""AWS Signature Version 4 for the few requests that the tool itself makes; an SDK is not needed for that."""
 
 import hashlib
 import hmac
@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from localcluster.s3 import S3Access
 
-_EMPTY = hashlib.sha256(b"").hexdigest()
-
 
 def signed_request(
-    method: str, path: str, access: "S3Access", *, at: datetime | None = None
+    method: str, path: str, access: "S3Access", body: bytes = b"", *, at: datetime | None = None
 ) -> urllib.request.Request:
-    """A request without body and query, signed for the host's endpoint."""
+    """A request without query, signed for the host's endpoint."""
     now = at or datetime.now(UTC)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     host = access.endpoint.removeprefix("http://")
-    headers = {"host": host, "x-amz-content-sha256": _EMPTY, "x-amz-date": stamp}
+    content = hashlib.sha256(body).hexdigest()
+    headers = {"host": host, "x-amz-content-sha256": content, "x-amz-date": stamp}
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    canonical = f"{method}\n{path}\n\n{lines}\n{names}\n{_EMPTY}"
+    canonical = f"{method}\n{path}\n\n{lines}\n{names}\n{content}"
     scope = f"{day}/{access.region}/s3/aws4_request"
     hashed = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashed}"
@@ -34,4 +33,4 @@ def signed_request(
         f"AWS4-HMAC-SHA256 Credential={access.access_key}/{scope}, "
         f"SignedHeaders={names}, Signature={signature}"
     )
-    return urllib.request.Request(f"{access.endpoint}{path}", method=method, headers=headers)
+    return urllib.request.Request(f"{access.endpoint}{path}", body or None, headers, method=method)

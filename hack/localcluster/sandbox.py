@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,6 +57,11 @@ class SandboxSpec:
         return cls(programs=programs, **raw)
 
 
+def view_marker(spec_file: Path) -> Path:
+    """A file that appears once others may enter the sandbox and see what it sees."""
+    return spec_file.with_suffix(".entered")
+
+
 def _mount(*words: str, pass_fds: tuple[int, ...] = ()) -> None:
     subprocess.run(["mount", *words], check=True, pass_fds=pass_fds)
 
@@ -73,6 +77,8 @@ def make_private_view(spec: SandboxSpec) -> None:
     }
     for target, source in spec.private.items():
         Path(source).mkdir(parents=True, exist_ok=True)
+        if target == "/tmp":
+            Path(source).chmod(0o1777)
         _mount("--bind", source, target)
     for path, descriptor in kept.items():
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -115,7 +121,8 @@ class Programs:
                 self._wait_for(program, Path(program.ready_path))
         while True:
             pid, status = os.wait()
-            if program := self._pids.pop(pid, None):
+            if pid in self._pids:
+                program = self._pids.pop(pid)
                 code = os.waitstatus_to_exitcode(status)
                 print(f"{program.name} ended with {code}; starting it again", flush=True)
                 time.sleep(_RESTART_DELAY_SECONDS)
@@ -145,13 +152,15 @@ class Programs:
 def main() -> None:
     parser = argparse.ArgumentParser(description="process 1 of a sandbox; started by the supervisor")
     parser.add_argument("spec", type=Path)
-    spec = SandboxSpec.from_json(parser.parse_args().spec.read_text())
+    spec_file: Path = parser.parse_args().spec
+    spec = SandboxSpec.from_json(spec_file.read_text())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's business
     socket.sethostname(spec.hostname)
     make_private_view(spec)
+    view_marker(spec_file).touch()
     prepare_network(spec)
     Programs(spec.programs).run_forever()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

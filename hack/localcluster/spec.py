@@ -119,9 +119,9 @@ class ClusterConfig:
             raise LocalClusterError(f"unknown images {sorted(unknown)}; known: {IMAGE_NAMES}")
 
     @classmethod
-    def control_plane_only(cls, name: str = "api", **changes: int) -> "ClusterConfig":
+    def control_plane_only(cls, name: str = "api") -> "ClusterConfig":
         """The light mode: API server and controllers, no nodes, no images, no S3."""
-        return cls(name=name, nodes=(), s3=False, **changes)
+        return cls(name=name, nodes=(), s3=False)
 
 
 IMAGE_NAMES = ("python-base", "torch-base", "operator", "trainer")

@@ -25,7 +25,8 @@ class NodeRecord:
     @classmethod
     def from_json(cls, raw: dict[str, object]) -> "NodeRecord":
         spec = raw["spec"]
-        assert isinstance(spec, dict) and isinstance(raw["index"], int)
+        assert isinstance(spec, dict)
+        assert isinstance(raw["index"], int)
         taints = spec.pop("taints")
         spec["capacity_type"] = CapacityType(spec["capacity_type"])
         spec["taints"] = None if taints is None else tuple(Taint(**taint) for taint in taints)

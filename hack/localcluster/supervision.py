@@ -5,16 +5,23 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from localcluster.commands import LocalClusterError, log_tail
 from localcluster.paths import ClusterPaths
+from localcluster.sandbox import view_marker
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 _TIMEOUT_SECONDS = 60.0
 FABRIC = "control-plane"
+
+
+def kept_paths(paths: ClusterPaths) -> list[Path]:
+    """What every sandbox needs to see of the machine, wherever it is: itself, its files, Python."""
+    return sorted({paths.run, paths.cache_root, PACKAGE_ROOT, Path(sys.prefix), Path(sys.base_prefix)})
 
 
 class Supervision:
@@ -62,13 +69,19 @@ class Supervision:
         return True
 
     def sandbox(self, name: str, spec: Path, log: Path) -> int:
-        """Start a sandbox from its spec file; returns the pid of its process 1 as seen from here."""
+        """Start a sandbox that can be entered; returns the pid of its process 1 as seen from here."""
         argv = [sys.executable, "-m", "localcluster.sandbox", str(spec)]
+        view_marker(spec).unlink(missing_ok=True)
         answer = self._request({"op": "sandbox", "name": name, "argv": argv, "log": str(log)})
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not view_marker(spec).exists():
+            if name not in self.children() or time.monotonic() > deadline:
+                raise LocalClusterError(f"the sandbox {name} did not start\n  log: {log}\n{log_tail(log)}")
+            time.sleep(0.01)
         return int(answer["init"])
 
     def process(self, name: str, argv: Sequence[str], log: Path) -> int:
-        """Start a process in the network of the control plane."""
+        """Start a process in the network and the private view of the control plane."""
         answer = self._request(
             {"op": "process", "name": name, "argv": list(argv), "log": str(log), "inside": FABRIC}
         )

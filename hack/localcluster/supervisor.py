@@ -17,9 +17,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from localcluster import forward
 from localcluster.cleanup import remove_leftovers
@@ -73,7 +72,9 @@ class Supervisor:
                     return await self._spawn(request, ("unshare", *_SANDBOX_FLAGS, "--"))
                 case "process":
                     inside = self._inits[request["inside"]]
-                    return await self._spawn(request, ("nsenter", "-t", str(inside), "-n", "--"))
+                    return await self._spawn(
+                        request, ("nsenter", "-t", str(inside), "--net", "--mount", "--")
+                    )
                 case "kill":
                     await self._kill(request["name"])
                     return {}
@@ -94,9 +95,7 @@ class Supervisor:
         name = request["name"]
         if name in self._children:
             return {"error": f"{name} is already running"}
-        log = Path(request["log"])
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as handle:
+        with _append_to(Path(request["log"])) as handle:
             child = await asyncio.create_subprocess_exec(
                 *_CONTAIN,
                 *wrap,
@@ -150,6 +149,11 @@ async def _first_child(parent: asyncio.subprocess.Process) -> int:
     raise ProcessLookupError(f"the sandbox ended at once with code {parent.returncode}")
 
 
+def _append_to(log: Path) -> IO[str]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("a")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="holds one local cluster; started by `up`")
     parser.add_argument("--name", required=True)
@@ -161,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

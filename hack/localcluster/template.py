@@ -58,10 +58,15 @@ def import_image(socket: Path, layout: Path, *wrap: str) -> None:
     with subprocess.Popen(
         [*wrap, *ctr], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as importer:
-        assert importer.stdin is not None and importer.stdout is not None
-        with contextlib.suppress(BrokenPipeError), importer.stdin as stream:
-            with tarfile.open(fileobj=stream, mode="w|") as archive:
-                archive.add(layout, arcname=".")
+        assert importer.stdin is not None
+        assert importer.stdout is not None
+        # A broken pipe means that the importer gave up; what it says is in its output.
+        with (
+            contextlib.suppress(BrokenPipeError),
+            importer.stdin as stream,
+            tarfile.open(fileobj=stream, mode="w|") as archive,
+        ):
+            archive.add(layout, arcname=".")
         output = importer.stdout.read().decode(errors="replace")
     if importer.returncode != 0:
         raise CommandError(ctr, importer.returncode, output, None)

@@ -28,9 +28,7 @@ def shared_volume(
     return directory
 
 
-def claim_objects(
-    namespace: str, name: str, directory: Path, size: str
-) -> list[tuple[str, dict[str, Any]]]:
+def claim_objects(namespace: str, name: str, directory: Path, size: str) -> list[tuple[str, dict[str, Any]]]:
     """The volume and the claim, each with the collection to create it in."""
     common: dict[str, Any] = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     volume_name = f"{namespace}-{name}"
