@@ -442,7 +442,7 @@ class Observation:
     """Live list of the job's pods (label job-uid and our controller reference)."""
     departed: tuple[PodView, ...] = ()
     """Last state that the watch showed of the job's pods whose object is gone by now."""
-    nodes: Mapping[str, NodeView | None | Unknown] = field(default_factory=dict)
+    nodes: Mapping[str, NodeView | Unknown | None] = field(default_factory=dict)
     """Every node named by a pod, a pod record or a restart younger than ten minutes.
 
     None is known to be absent (live read); a node of another UID than recorded is a new one."""

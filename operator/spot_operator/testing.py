@@ -40,6 +40,9 @@ def seconds(value: float) -> timedelta:
     return timedelta(seconds=value)
 
 
+A_SECOND_AGO: Final = NOW - seconds(1)
+
+
 def make_spec(**changes: Any) -> JobSpec:
     spec = JobSpec(
         suspend=False,
@@ -81,7 +84,7 @@ def make_ended_pod(
     *,
     outcome: Outcome | None = None,
     reason: str = "",
-    finished_at: datetime | None = NOW - seconds(1),
+    finished_at: datetime | None = A_SECOND_AGO,
     **changes: Any,
 ) -> PodView:
     termination = ContainerTermination(

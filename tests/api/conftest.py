@@ -38,7 +38,12 @@ def api_server() -> Iterator[ApiServer]:
     with Cluster.up(ClusterConfig.control_plane_only(f"api-{os.getpid()}")) as cluster:
         server = ApiServer(cluster.kubeconfig, cluster.kubectl_path)
         server.kubectl("apply", "-f", str(ROOT / "crds"))
-        server.kubectl("wait", "--for=condition=Established", "crd/spottrainingjobs.spottraining.io")
+        # A CRD without any status yet makes `kubectl wait` give up instead of waiting.
+        cluster.wait_for(
+            lambda: "spottrainingjobs" in server.run("api-resources", "--api-group=spottraining.io").stdout,
+            timeout_seconds=30,
+            what="the CRD to be served",
+        )
         yield server
 
 

@@ -31,6 +31,7 @@ from spot_operator.model import (
     PolicySettings,
 )
 from spot_operator.names import CapacityType, ConditionType, Reason
+from spot_trainer.contract import format_time
 
 __all__ = ["STEPS", "decide"]
 
@@ -105,11 +106,14 @@ def assess_deadline(draft: Draft) -> Draft:
             "nodes, or fewer steps would help",
         )
     known = "unknown" if remaining is None else f"{remaining:.0f} s"
+    leaves = latest_spot_time(draft.spec, draft.status, draft.settings)
     return draft.note(
         ConditionType.DEADLINE_AT_RISK,
         False,
         Reason.DEADLINE_FEASIBLE,
-        f"work left: {known}; reserve: {reserve} s; leaves spot at {latest_spot_time(draft.spec, draft.status, draft.settings)}",
+        f"work left: {known}; reserve: {reserve} s; spot is left at {format_time(leaves)} at the latest"
+        if leaves is not None
+        else f"work left: {known}",
     )
 
 

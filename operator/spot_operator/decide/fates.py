@@ -41,13 +41,13 @@ class PodFate:
     fate: Fate
     pod: PodView | None
     """The pod as it is, or as it was last seen."""
-    node: NodeView | None | Unknown
+    node: NodeView | Unknown | None
     """The very node that the pod was bound to (same UID); None: it is gone."""
     surely_dead: bool
     """No process of this pod can still be running."""
 
 
-def node_of(record: PodRecord, pod: PodView | None, observation: Observation) -> NodeView | None | Unknown:
+def node_of(record: PodRecord, pod: PodView | None, observation: Observation) -> NodeView | Unknown | None:
     """The node that the pod was bound to; a node of the same name with another UID is not it."""
     name = (pod.node_name if pod is not None else None) or record.node_name
     if name is None:
@@ -107,7 +107,7 @@ def was_never_bound(record: PodRecord, pod: PodView | None) -> bool:
 def _is_gone_pod_dead(
     record: PodRecord,
     last_seen: PodView | None,
-    node: NodeView | None | Unknown,
+    node: NodeView | Unknown | None,
     now: datetime,
     settings: PolicySettings,
 ) -> bool:
@@ -126,7 +126,7 @@ def _is_gone_pod_dead(
 
 
 def _is_node_dead(
-    pod: PodView, node: NodeView | None | Unknown, gang: Gang, now: datetime, settings: PolicySettings
+    pod: PodView, node: NodeView | Unknown | None, gang: Gang, now: datetime, settings: PolicySettings
 ) -> bool:
     if pod.node_name is None or node is UNKNOWN:
         return False
@@ -141,7 +141,7 @@ def _is_node_dead(
 
 
 def _is_machine_surely_off(
-    record: PodRecord, node: NodeView | None | Unknown, now: datetime, settings: PolicySettings
+    record: PodRecord, node: NodeView | Unknown | None, now: datetime, settings: PolicySettings
 ) -> bool:
     if isinstance(node, NodeView):
         return is_shut_down(node)

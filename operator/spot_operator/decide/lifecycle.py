@@ -86,8 +86,8 @@ def _wait_for_old_pod(draft: Draft, fates: tuple[PodFate, ...]) -> Draft:
                 ConditionType.PODS_READY,
                 False,
                 Reason.WAITING_FOR_OLD_POD,
-                f"pod {fate.record.name} may still be running on a node that is out of reach; a container that "
-                "does not claim its store is replaced when it is surely dead",
+                f"pod {fate.record.name} may still be running on a node that is out of reach; a container "
+                "that does not claim its store is replaced when it is surely dead",
             ).look_at(due)
     return draft
 
