@@ -16,10 +16,12 @@ from spot_operator.model import (
     DeadlineSpec,
     InvalidSpec,
     JobStatus,
+    PodView,
     PolicySettings,
     Pool,
     Progress,
     Report,
+    RestartCounts,
     Stop,
     Taint,
 )
@@ -258,3 +260,41 @@ def test_a_missing_bucket_is_forgotten_when_the_trainer_reports_again() -> None:
     healed = decide(seen, NOW + seconds(12), SETTINGS).status
     ready = next(c for c in healed.conditions if c.type is ConditionType.CHECKPOINT_READY)
     assert ready.reason == Reason.NO_CHECKPOINT_YET
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        (make_ended_pod(1), RestartCounts(failures=1)),
+        (make_ended_pod(137, reason="OOMKilled"), RestartCounts(out_of_memory=1)),
+        (make_ended_pod(76), RestartCounts(infrastructure=1)),
+        (make_ended_pod(75), RestartCounts(requested=1)),
+    ],
+)
+def test_each_ending_is_counted_once_and_under_its_kind(pod: PodView, expected: RestartCounts) -> None:
+    assert decide(make_observation(pods=(pod,)), NOW, SETTINGS).status.restarts == expected
+
+
+def test_code_78_without_an_outcome_says_what_it_means() -> None:
+    status = decide(make_observation(pods=(make_ended_pod(78),)), NOW, SETTINGS).status
+    failed = next(c for c in status.conditions if c.type is ConditionType.FAILED)
+    assert (failed.reason, failed.message) == (
+        Reason.TRAINER_REFUSED,
+        "the container exited with code 78 (EX_CONFIG)",
+    )
+
+
+def test_resuming_is_announced() -> None:
+    resting = decide(
+        make_observation(spec=make_spec(suspend=True), status=JobStatus(), pods=()), NOW, SETTINGS
+    ).status
+    resumed = decide(make_observation(status=resting, pods=()), NOW, SETTINGS)
+    assert Reason.RESUMED in [event.reason for event in resumed.events]
+
+
+def test_the_signal_that_names_a_reclaim_is_the_one_that_is_shown() -> None:
+    taints = (Taint(key="karpenter.sh/disrupted"), Taint(key="aws-node-termination-handler/spot-itn"))
+    gang = decide(make_observation(nodes={"spot-a": make_node(taints=taints)}), NOW, SETTINGS).status.gang
+    assert gang is not None
+    assert gang.stop is not None
+    assert gang.stop.message == "taint aws-node-termination-handler/spot-itn on spot-a"
