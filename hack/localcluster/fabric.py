@@ -14,10 +14,18 @@ SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"
 DNS_SERVICE = "10.96.0.10"
 MAX_NODES = 200
+BRIDGE_MAC = "02:00:ac:1e:00:01"
+"""A bridge without an address of its own takes the lowest of its ports': when that port's machine dies,
+the gateway changes its address and every other node is cut off until its neighbour table has aged."""
 
 
 def node_address(index: int) -> str:
     return f"172.30.0.{10 + index}"
+
+
+def node_mac(index: int) -> str:
+    """A machine that comes back under an old address has the old hardware address too, for the same reason."""
+    return f"02:00:ac:1e:01:{index:02x}"
 
 
 def pod_cidr(index: int) -> str:
@@ -32,7 +40,7 @@ def fabric_setup() -> list[list[str]]:
     """
     return [
         ["ip", "link", "set", "lo", "up"],
-        ["ip", "link", "add", "br0", "type", "bridge"],
+        ["ip", "link", "add", "br0", "address", BRIDGE_MAC, "type", "bridge"],
         ["ip", "address", "add", f"{GATEWAY}/24", "dev", "br0"],
         ["ip", "link", "set", "br0", "up"],
         ["ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo"],
@@ -64,6 +72,7 @@ def plug_in(fabric_pid: int, node_pid: int, index: int) -> None:
     """Lay the cable between a node and the bridge, and route the node's pods over it."""
     inside = ("nsenter", "-t", str(fabric_pid), "-n", "--", "ip")
     port = f"node{index}"
-    run(*inside, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(node_pid))
+    peer = ("peer", "name", "eth0", "address", node_mac(index), "netns", str(node_pid))
+    run(*inside, "link", "add", port, "type", "veth", *peer)
     run(*inside, "link", "set", port, "master", "br0", "up")
     run(*inside, "route", "replace", pod_cidr(index), "via", node_address(index))
