@@ -24,9 +24,9 @@ _Command = Callable[[argparse.Namespace], int | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    run_command: _Command = options.run
     try:
+        options = _parser().parse_args(arguments)
+        run_command: _Command = options.run
         return run_command(options) or 0
     except LocalClusterError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ def node_address(index: int) -> str:
 
 
 def node_mac(index: int) -> str:
-    """A machine that comes back under an old address has the old hardware address too, for the same reason."""
+    """A machine that comes back at an old address has the old hardware address too, for the same reason."""
     return f"02:00:ac:1e:01:{index:02x}"
 
 

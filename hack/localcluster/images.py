@@ -28,7 +28,7 @@ _SUITE = "trixie"
 _EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 _CERTIFICATES = Path("/etc/ssl/certs")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "cert")
-_KEPT_IMAGES = 10
+_KEPT_IMAGES = 30
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Base:
     name: str
     packages: tuple[str, ...]
     excluded: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
+    """Shell commands for mmdebstrap, with the new root directory as $1."""
 
     @property
     def tag(self) -> str:
@@ -54,11 +56,20 @@ class Product:
     base_argument: str
 
 
+# Debian builds torch without libuv, but torchrun asks for it and has no switch to say otherwise.
+_TORCH_WITHOUT_LIBUV = (
+    'cd "$1/usr/lib/python3/dist-packages/torch/distributed"'
+    " && sed -i 's/multi_tenant=True,/multi_tenant=True, use_libuv=False,/'"
+    " elastic/rendezvous/static_tcp_rendezvous.py elastic/rendezvous/c10d_rendezvous_backend.py"
+    """ && sed -i 's/"USE_LIBUV", "1"/"USE_LIBUV", "0"/' rendezvous.py elastic/utils/distributed.py"""
+    ' && chroot "$1" python3 -m compileall -q /usr/lib/python3/dist-packages/torch/distributed'
+)
 PYTHON_BASE = Base("python-base", ("python3", "python3-pip", "ca-certificates"))
 TORCH_BASE = Base(
     "torch-base",
     ("python3", "python3-pip", "ca-certificates", "python3-torch", "python3-numpy", "python3-sklearn"),
     excluded=("/usr/lib/libtorch-test/*", "/usr/share/numpy/*"),
+    hooks=(_TORCH_WITHOUT_LIBUV,),
 )
 OPERATOR = Product("operator", "localhost/spot-training-operator:dev", PYTHON_BASE, "PYTHON_BASE_IMAGE")
 TRAINER = Product("trainer", "localhost/spot-trainer:dev", TORCH_BASE, "TRAINER_BASE_IMAGE")
@@ -111,10 +122,11 @@ class Images:
     def _make_base(self, base: Base, target: Path) -> None:
         archive = target / "root.tar"
         options = [f"--dpkgopt=path-exclude={path}" for path in (*_EXCLUDED, *base.excluded)]
+        hooks = [f"--customize-hook={hook}" for hook in base.hooks]
         official = f"deb http://deb.debian.org/debian {_SUITE} main"
         run(
             "mmdebstrap", "--variant=minbase", f"--include={','.join(base.packages)}", *options,
-            '--customize-hook=ln -sf python3 "$1/usr/bin/python"',
+            *hooks, '--customize-hook=ln -sf python3 "$1/usr/bin/python"',
             '--customize-hook=rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED',
             f'--customize-hook=echo "{official}" > "$1/etc/apt/sources.list"',
             _SUITE, archive, f"deb [signed-by={_debian_keyring()}] {_debian_mirror()} {_SUITE} main",
@@ -172,7 +184,7 @@ class Images:
 
 
 def base_key(base: Base) -> str:
-    return digest("base-1", base.name, _SUITE, *base.packages, *base.excluded, *_EXCLUDED)
+    return digest("base-1", base.name, _SUITE, *base.packages, *base.excluded, *_EXCLUDED, *base.hooks)
 
 
 def context_digest(context: Path) -> str:

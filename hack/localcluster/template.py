@@ -24,7 +24,7 @@ from localcluster.processes import children_of
 
 _NAMESPACE = "k8s.io"
 _START_TIMEOUT_SECONDS = 30.0
-_KEPT_TEMPLATES = 12
+_KEPT_TEMPLATES = 40
 
 
 def template_for(cache: Cache, layouts: Sequence[Path]) -> Path:
