@@ -11,7 +11,7 @@ from typing import Self
 from localcluster import bringup, prerequisites
 from localcluster.api import ApiClient
 from localcluster.binaries import Binaries
-from localcluster.cache import Cache
+from localcluster.cache import Cache, file_lock
 from localcluster.cleanup import remove_leftovers
 from localcluster.commands import LocalClusterError, run
 from localcluster.images import Images
@@ -53,10 +53,11 @@ class Cluster:
         """
         config, progress = config or ClusterConfig(), progress or Progress()
         paths = cluster_paths(config.name, config.cache_root)
-        if Supervision(paths).is_alive():
-            raise LocalClusterError(f"the cluster {config.name!r} is running already")
-        remove_leftovers(paths)
-        owner_fd = bringup.bring_up(paths, config, progress, owned=owned)
+        with file_lock(paths.cache_root / "locks" / f"cluster-{config.name}"):
+            if Supervision(paths).is_alive():
+                raise LocalClusterError(f"the cluster {config.name!r} is running already")
+            remove_leftovers(paths)
+            owner_fd = bringup.bring_up(paths, config, progress, owned=owned)
         cluster = cls(config.name, cache_root=config.cache_root)
         cluster._owner_fd = owner_fd
         return cluster

@@ -127,6 +127,9 @@ class Checkpoints:
         return loaded
 
     def _check_run(self) -> None:
+        # Some servers create a bucket that is absent when something is written to it; a listing
+        # says that it is absent, which is far more often a typing mistake than a wish.
+        self._store.list("claims/")
         key, content = "run.json", _dump(runID=self._identity.run_id)
         if self._store.create(key, content):
             return

@@ -78,7 +78,12 @@ def create_ours(store: Store, key: str, data: bytes) -> bool:
 
     `data` must contain something unique to this process, such as a nonce.
     """
-    return store.create(key, data) or store.read(key) == data
+    try:
+        created = store.create(key, data)
+    except StoreUnavailable:
+        # It may have been created all the same; asking again settles it.
+        created = store.create(key, data)
+    return created or store.read(key) == data
 
 
 def open_store(uri: str) -> Store:

@@ -107,7 +107,10 @@ class LocalStore:
         for key in keys:
             path = self._root / key
             with _translated(path):
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink()
+                except FileNotFoundError:
+                    continue
                 _sync_directory(path.parent)
                 # Only an empty directory goes; whoever deletes its last file takes it along.
                 with contextlib.suppress(OSError):

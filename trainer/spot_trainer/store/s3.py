@@ -2,15 +2,20 @@
 
 `create` is a PUT with `If-None-Match: *`. An object appears whole or not at all, so that
 publishing is one request. Invariant: an answer that got lost is never taken for a
-failure of somebody else: the caller compares the content (see `create_ours`).
+failure of somebody else: the caller compares the content (see `create_ours`). And
+nothing here draws from Python's global generator, which belongs to the training script:
+botocore's own retries do, for their jitter, and a run that retried would no longer be the
+run that did not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -25,8 +30,13 @@ from botocore.exceptions import (
 from spot_trainer.contract import Env, OutcomeReason
 from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable
 
+T = TypeVar("T")
+
 PART_BYTES = 64 * 1024 * 1024
 """A larger object is sent in parts of this size; S3 allows 5 MiB to 5 GiB."""
+
+RETRY_DELAYS_SECONDS = (0.1, 0.5)
+"""Before the second and the third try of a request that may succeed then."""
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _DENIED = {
@@ -53,7 +63,7 @@ def make_client() -> Any:
         config=Config(
             connect_timeout=3,
             read_timeout=20,
-            retries={"total_max_attempts": 3, "mode": "standard"},
+            retries={"total_max_attempts": 1, "mode": "standard"},
             s3={"addressing_style": "path"} if endpoint else None,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -73,46 +83,56 @@ class S3Store:
     def uri(self) -> str:
         return f"s3://{self._bucket}/{self._root.rstrip('/')}".rstrip("/")
 
+    def _list(self, prefix: str) -> list[Entry]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._root + prefix
+        )
+        return [
+            Entry(item["Key"].removeprefix(self._root), item["Size"], item["LastModified"])
+            for page in pages
+            for item in page.get("Contents", ())
+        ]
+
     def list(self, prefix: str) -> list[Entry]:
-        entries: list[Entry] = []
-        with self._translated(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._root + prefix
-            )
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    key = item["Key"].removeprefix(self._root)
-                    entries.append(Entry(key, item["Size"], item["LastModified"]))
-        return entries
+        return self._attempt(prefix, lambda: self._list(prefix))
 
     def read(self, key: str) -> bytes:
-        with self._translated(key):
+        def request() -> bytes:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._root + key)
             data: bytes = answer["Body"].read()
             return data
 
+        return self._attempt(key, request)
+
     def create(self, key: str, data: bytes) -> bool:
-        with self._translated(key):
+        def request() -> bool:
             try:
                 self._client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, IfNoneMatch="*")
             except ClientError as error:
                 if _code(error) in ("PreconditionFailed", "412"):
                     return False
                 raise
-        return True
+            return True
+
+        # Not tried again here: after a lost answer False would be the answer to our own success.
+        with self._translated(key):
+            return request()
 
     def put(self, key: str, parts: Sequence[Buffer]) -> None:
         size = sum(memoryview(part).nbytes for part in parts)
-        with self._translated(key):
-            if size <= PART_BYTES:
-                self._client.put_object(Bucket=self._bucket, Key=self._root + key, Body=b"".join(parts))
-            else:
+        if size > PART_BYTES:
+            with self._translated(key):
                 self._put_parts(self._root + key, parts)
+            return
+        body = b"".join(parts)
+        self._attempt(
+            key, lambda: self._client.put_object(Bucket=self._bucket, Key=self._root + key, Body=body)
+        )
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            with self._translated(key):
-                self._client.delete_object(Bucket=self._bucket, Key=self._root + key)
+            where = {"Bucket": self._bucket, "Key": self._root + key}
+            self._attempt(key, functools.partial(self._client.delete_object, **where))
 
     def _put_parts(self, key: str, parts: Sequence[Buffer]) -> None:
         where = {"Bucket": self._bucket, "Key": key}
@@ -131,6 +151,17 @@ class S3Store:
             with contextlib.suppress(ClientError, BotoCoreError):
                 self._client.abort_multipart_upload(**upload)
             raise
+
+    def _attempt(self, key: str, request: Callable[[], T]) -> T:
+        """Answer of the request, tried again where that makes sense; raises StoreError."""
+        for delay in RETRY_DELAYS_SECONDS:
+            try:
+                with self._translated(key):
+                    return request()
+            except StoreUnavailable:
+                time.sleep(delay)
+        with self._translated(key):
+            return request()
 
     @contextlib.contextmanager
     def _translated(self, key: str) -> Iterator[None]:
