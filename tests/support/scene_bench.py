@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from demo import checkpoints
+from demo.checkpoints import Answer, ask
 from demo.equality import describe, loss_differences
 from demo.jobs import Job, Jobs, restarts
 from demo.lab import Lab
@@ -40,7 +40,7 @@ class Result:
     training: Training
     pods: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
-    checkpoints: checkpoints.Answer | None = None
+    checkpoints: Answer | None = None
     """Comparison of the final checkpoint with the reference's."""
 
     @property
@@ -112,7 +112,7 @@ class Place:
         )
         if compare and not plan.volume:
             uris = (f"s3://{plan.bucket}/{REFERENCE}", checkpoint_uri(plan))
-            found.checkpoints = checkpoints.ask(self.lab, self.jobs.namespace, "compare", *uris)
+            found.checkpoints = ask(self.lab, self.jobs.namespace, "compare", *uris)
         return found
 
 
