@@ -19,7 +19,8 @@ def shared_volume(
     directory = paths.volumes / namespace / name
     directory.mkdir(parents=True, exist_ok=True)
     os.chown(directory, owner_uid, owner_uid)
-    directory.chmod(0o770)
+    # The kubelet makes a subPath's directory itself, owned by root, with the mode of the volume's root.
+    directory.chmod(0o777)
     for path in (paths.volumes, *directory.parents):
         if path.is_relative_to(paths.volumes):
             path.chmod(0o755)
