@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 
-.PHONY: help setup demo test test-fast test-api test-e2e check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -11,19 +11,23 @@ help: ## Show this list
 setup: ## Make .venv from the lock files
 	@hack/setup.sh
 
+# Before the tests, not within one: a cold build takes longer than any test may.
+prepare: setup ## Build and download what the local cluster needs (cached)
+	@PYTHONPATH=hack $(PYTHON) -m localcluster prepare
+
 demo: setup ## Train on an embedded cluster, lose its nodes, finish (DEMO_FLAGS=--volume, --keep)
 	@PYTHONPATH=hack $(PYTHON) -m demo $(DEMO_FLAGS)
 
-test: setup ## All tests: unit, faults, API server, real kubelets
+test: prepare ## All tests: unit, faults, API server, real kubelets
 	@$(PYTEST) tests
 
 test-fast: setup ## Unit tests only: no cluster, no containers
 	@$(PYTEST) tests/unit
 
-test-api: setup ## Tests against a real API server
+test-api: prepare ## Tests against a real API server
 	@$(PYTEST) tests/api
 
-test-e2e: setup ## Tests with real kubelets and containers
+test-e2e: prepare ## Tests with real kubelets and containers
 	@$(PYTEST) tests/e2e
 
 check: setup ## Lint, format, types, import contracts

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from localcluster.bringup import prepare
 from localcluster.cluster import Cluster, build_images, take_down
 from localcluster.commands import LocalClusterError
+from localcluster.paths import cluster_paths
 from localcluster.progress import Progress
 from localcluster.spec import (
     DEFAULT_NODES,
@@ -52,6 +54,13 @@ def _up(options: argparse.Namespace) -> None:
         with cluster:
             progress.say("running until Ctrl-C")
             _wait_for_interrupt()
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    config = ClusterConfig(name=options.name, images=options.images)
+    progress = Progress()
+    prepare(config, cluster_paths(config.name, config.cache_root).cache_root, progress)
+    progress.say("everything that a cluster needs is in the cache")
 
 
 def _wait_for_interrupt() -> None:
@@ -174,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     _add_up(command("up", _up, "start a cluster; builds and downloads what is missing first"))
+    prepared = command("prepare", _prepare, "build and download what a cluster needs, and start nothing")
+    prepared.add_argument("--images", type=_images, default=IMAGE_NAMES, metavar="IMAGE,...",
+                          help=f"default: {', '.join(IMAGE_NAMES)}")  # fmt: skip
     command("down", _down, "end the cluster, and remove what a crashed one left")
     command("status", _status, "show the cluster's machines, addresses and log directory")
     command("kubeconfig", _kubeconfig, "print the path of the kubeconfig for this machine")
