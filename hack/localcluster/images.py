@@ -123,13 +123,15 @@ class Images:
         archive = target / "root.tar"
         options = [f"--dpkgopt=path-exclude={path}" for path in (*_EXCLUDED, *base.excluded)]
         hooks = [f"--customize-hook={hook}" for hook in base.hooks]
-        official = f"deb http://deb.debian.org/debian {_SUITE} main"
+        mirror = _debian_mirror()
+        source = [f"deb [signed-by={_debian_keyring()}] {mirror} {_SUITE} main"] if mirror else []
         run(
             "mmdebstrap", "--variant=minbase", f"--include={','.join(base.packages)}", *options,
             *hooks, '--customize-hook=ln -sf python3 "$1/usr/bin/python"',
             '--customize-hook=rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED',
-            f'--customize-hook=echo "{official}" > "$1/etc/apt/sources.list"',
-            _SUITE, archive, f"deb [signed-by={_debian_keyring()}] {_debian_mirror()} {_SUITE} main",
+            # The machine's mirror is of no use to whoever runs the image elsewhere.
+            '--customize-hook=rm -f "$1/etc/apt/sources.list"',
+            _SUITE, archive, *source,
             log=self._log,
         )  # fmt: skip
         container = self._buildah("from", "scratch").strip()
@@ -289,10 +291,10 @@ def _debian_keyring() -> str:
 
 
 def _debian_mirror() -> str:
-    """The machine's own mirror where it has one; on other systems Debian's."""
+    """The machine's own mirror; empty on other systems, where mmdebstrap's own default is right."""
     for path in sorted(Path("/etc/apt").rglob("*")):
         if path.suffix not in (".list", ".sources") or not path.is_file():
             continue
         if match := re.search(r"https?://\S*/debian/?(?=\s|$)", path.read_text()):
             return match[0]
-    return "http://deb.debian.org/debian"
+    return ""
