@@ -11,8 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from demo import evidence, plan
 from demo.jobs import DemoError
 from demo.lab import Lab
@@ -20,12 +18,12 @@ from demo.measures import measure_idle
 from demo.plan import Options
 from demo.plot import plot_losses
 from demo.recorder import Recorder
-from demo.report import print_summary
+from demo.report import make_console, print_summary
 from demo.result import marks, summarize
 from demo.screen import Screen
 from demo.story import Story
 from demo.summary import Summary
-from demo.timeline import Timeline, as_text
+from demo.timeline import as_text
 from localcluster import LocalClusterError, Progress
 from localcluster.api import ApiError
 
@@ -44,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         lab = Lab.up(options.name, Progress(), owned=not options.keep)
         code = _run(lab, options, began)
+        if code != 0:
+            _keep_evidence(lab, options)
     except (DemoError, LocalClusterError, ApiError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         _keep_evidence(lab, options)
@@ -51,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\ninterrupted: taking everything down", file=sys.stderr)
         _keep_evidence(lab, options)
         code = CTRL_C
+    except Exception:
+        _keep_evidence(lab, options)
+        raise
     finally:
         if lab is not None:
             _end(lab, options, code)
@@ -72,9 +75,8 @@ def _run(lab: Lab, options: Options, began: float) -> int:
     """With the cluster up: install, tell the story, compare, write everything down."""
     prepare_seconds = time.time() - began
     options.out.mkdir(parents=True, exist_ok=True)
-    timeline = Timeline(time.time())
-    screen = Screen(timeline, plain=options.plain)
-    timeline = screen.timeline = Timeline(timeline.start, on_entry=screen.show)
+    screen = Screen(time.time(), plain=options.plain)
+    timeline = screen.timeline
     progress = Progress()
     with progress.step("Operator (helm upgrade --install)"):
         lab.install_operator()
@@ -93,7 +95,7 @@ def _run(lab: Lab, options: Options, began: float) -> int:
         (options.out / "timeline.txt").write_text(as_text(timeline.entries(), timeline.start))
         recorder.close()
     _write(summary, story, screen, options)
-    print_summary(summary, Console())
+    print_summary(summary, make_console())
     print(f"\nwritten: {options.out}/summary.json, loss.png, timeline.txt, timeline.svg")
     return 0 if summary.equality.holds else 1
 

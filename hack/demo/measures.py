@@ -6,6 +6,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo.jobs import DemoError
 from demo.lab import OPERATOR_NAMESPACE, RELEASE, Lab
 
 METRICS_PORT = 8080
@@ -90,6 +91,9 @@ class Idle:
 def measure_idle(lab: Lab, seconds: float) -> Idle:
     """Look at the operator at the beginning and the end of a time in which nothing happens."""
     own, server = num_writes(operator_metrics(lab)), num_job_writes(api_server_metrics(lab))
+    if not own or not server:
+        # After all that the operator has done; otherwise zero would be what the renamed counter says.
+        raise DemoError("the request counters of the operator or of the API server count nothing")
     time.sleep(seconds)  # the one place where time itself is what is waited for
     return Idle(
         seconds=seconds,

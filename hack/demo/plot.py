@@ -33,6 +33,8 @@ def plot_losses(
     for incarnation, group in groupby(_in_order(run), key=lambda done: done.incarnation):
         _plot_life(axes, incarnation, list(group), seen)
     _plot_marks(axes, run, marks)
+    # Room for the marks above the curve.
+    axes.set_ylim(0, 1.3 * max(done.loss for done in expected))
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
     axes.set_title(title)

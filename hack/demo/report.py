@@ -1,9 +1,18 @@
 """The summary for people."""
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
 
 from demo.summary import JobSummary, Summary
+
+PLAIN_WIDTH = 130
+"""Where there is no terminal to ask."""
+
+
+def make_console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
 
 
 def print_summary(summary: Summary, console: Console) -> None:

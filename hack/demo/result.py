@@ -174,5 +174,9 @@ def _versions(lab: Lab) -> dict[str, str]:
 
 def marks(scenes: Sequence[Scene], training: Training) -> list[tuple[int, str]]:
     """What is written on the plot beside the end of each incarnation."""
-    known = {scene.incarnation: scene.kind for scene in scenes if scene.incarnation in training.lives}
+    known = {
+        scene.incarnation: scene.kind.partition(" (")[0]
+        for scene in scenes
+        if scene.incarnation in training.lives
+    }
     return sorted(known.items())

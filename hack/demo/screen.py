@@ -17,7 +17,7 @@ from demo.screen_parts import SOURCE_STYLES, bar, fits, headline
 from demo.timeline import Entry, Timeline, line
 
 NODE_STYLES = {"ready": "green", "gone": "red", "being reclaimed": "yellow", "cordoned": "yellow"}
-PICTURE_WIDTH, PICTURE_LINES = 150, 60
+PICTURE_WIDTH, PICTURE_LINES = 150, 100
 REFRESH_PER_SECOND = 4
 BAR_TITLE = "steps: green spot, orange on-demand, a shade per incarnation; done again where shaded"
 
@@ -25,8 +25,8 @@ BAR_TITLE = "steps: green spot, orange on-demand, a shade per incarnation; done 
 class Screen:
     """Shows a recorder's timeline; `focus` is the job whose steps are drawn."""
 
-    def __init__(self, timeline: Timeline, *, plain: bool) -> None:
-        self.timeline = timeline
+    def __init__(self, start: float, *, plain: bool) -> None:
+        self.timeline = Timeline(start, on_entry=self.show)
         self.is_live = not plain and sys.stdout.isatty()
         self.recorder: Recorder | None = None
         self.focus, self.total_steps = "", 1
