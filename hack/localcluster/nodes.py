@@ -101,8 +101,9 @@ class Nodes:
     def delete_object(self, name: str) -> None:
         """Remove the Node object, whatever holds it."""
         try:
-            self._api.delete(f"/api/v1/nodes/{name}")
+            # In this order: a deletion that waits for a finalizer would be seen as a drain that begins.
             self._api.patch(f"/api/v1/nodes/{name}", {"metadata": {"finalizers": None}})
+            self._api.delete(f"/api/v1/nodes/{name}")
         except ApiError as error:
             if error.status != 404:
                 raise
