@@ -60,7 +60,9 @@ class Product:
 _TORCH_WITHOUT_LIBUV = (
     'cd "$1/usr/lib/python3/dist-packages/torch/distributed"'
     " && sed -i 's/multi_tenant=True,/multi_tenant=True, use_libuv=False,/'"
-    " elastic/rendezvous/static_tcp_rendezvous.py elastic/rendezvous/c10d_rendezvous_backend.py"
+    " elastic/rendezvous/static_tcp_rendezvous.py elastic/rendezvous/dynamic_rendezvous.py"
+    " elastic/rendezvous/c10d_rendezvous_backend.py"
+    " && sed -i 's/is_master=False,/is_master=False, use_libuv=False,/' rendezvous.py"
     """ && sed -i 's/"USE_LIBUV", "1"/"USE_LIBUV", "0"/' rendezvous.py elastic/utils/distributed.py"""
     ' && chroot "$1" python3 -m compileall -q /usr/lib/python3/dist-packages/torch/distributed'
 )

@@ -33,7 +33,9 @@ NODES = (NodeSpec("one"), NodeSpec("two"))
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    config = ClusterConfig(name=NAME, nodes=NODES, images=("python-base",), unreachable_toleration_seconds=5)
+    config = ClusterConfig(
+        name=NAME, nodes=NODES, images=("python-base", "torch-base"), unreachable_toleration_seconds=5
+    )
     with Cluster.up(config) as running:
         yield running
 
@@ -266,6 +268,24 @@ def test_a_shared_volume_is_one_directory_on_all_nodes(cluster: Cluster) -> None
         wait_for_phase(cluster, made["metadata"]["name"], "Succeeded")
     assert (directory / "file").read_text() == "hello"
     assert "hello" in cluster.kubectl("logs", "reader")
+
+
+def test_torchrun_works_in_the_torch_image(cluster: Cluster) -> None:
+    """Debian's torch lacks libuv, which every rendezvous of torchrun asks for by default."""
+    program = (
+        "import torch, torch.distributed as d; d.init_process_group('gloo');"
+        " x = torch.ones(1); d.all_reduce(x); print('sum', int(x))"
+    )
+    made = pod("torchrun", "one", "")
+    made["spec"]["containers"][0] |= {
+        "image": "localhost/torch-base:trixie",
+        "command": ["sh", "-ec", f'echo "{program}" > /tmp/t.py; $0 /tmp/t.py; $0 --standalone /tmp/t.py'],
+        "args": ["torchrun"],
+        "env": [{"name": "PET_NPROC_PER_NODE", "value": "2"}],
+    }
+    apply(cluster, made)
+    wait_for_phase(cluster, "torchrun", "Succeeded")
+    assert cluster.kubectl("logs", "torchrun").count("sum 2") == 4
 
 
 def test_a_program_runs_on_a_node(cluster: Cluster) -> None:
