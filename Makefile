@@ -47,4 +47,4 @@ lock: ## Renew the lock files (needs uv)
 	@hack/lock.sh
 
 clean: ## Remove what the targets above made in this folder (the cache in ~/.cache stays)
-	@rm -rf .venv demo-out bench/out .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv demo-out e2e-out bench/out .mypy_cache .ruff_cache .pytest_cache
