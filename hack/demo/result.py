@@ -14,7 +14,7 @@ from demo.recorder import PodTimes, Recorder
 from demo.scenes import Scene
 from demo.story import Story
 from demo.summary import (
-    MAX_MEMORY_BYTES,
+    MAX_MEMORY_MB,
     MAX_REPLACE_SECONDS,
     MAX_STOP_SECONDS,
     Equality,
@@ -54,7 +54,7 @@ def summarize(story: Story, idle: Idle, wall_seconds: float, prepare_seconds: fl
             MAX_REPLACE_SECONDS,
             "s",
         ),
-        below("operator idle, resident memory", idle.memory_bytes, MAX_MEMORY_BYTES, "bytes"),
+        below("operator idle, resident memory", idle.memory_bytes / 1e6, MAX_MEMORY_MB, "MB"),
         at_most(
             f"operator idle for {idle.seconds:.0f} s, writes", idle.writes + idle.job_writes, 0, "writes"
         ),
@@ -134,6 +134,9 @@ def equality(lab: Lab, recorder: Recorder, reference: JobPlan, run: JobPlan) -> 
     answer = checkpoints.ask(
         lab, plan.NAMESPACE, "compare", checkpoint_uri(reference), checkpoint_uri(run), volume=run.volume
     )
+    num_steps = run.epochs * plan.STEPS_PER_EPOCH
+    if len(expected.kept_steps()) != num_steps:
+        problems.append(f"the undisturbed run has {len(expected.kept_steps())} losses instead of {num_steps}")
     verdict = checkpoints.verdict_line(answer.text)
     if answer.code != 0:
         problems.append(f"final checkpoints differ:\n{answer.text}")
@@ -144,7 +147,7 @@ def equality(lab: Lab, recorder: Recorder, reference: JobPlan, run: JobPlan) -> 
         problems.append(f"other samples were used in steps {wrong_samples[:10]}")
     return Equality(
         num_losses=len(expected.steps),
-        losses_equal=not differences and bool(expected.steps),
+        losses_equal=not differences and len(expected.kept_steps()) == num_steps,
         samples_equal=not wrong_samples,
         checkpoints=verdict,
         checkpoints_equal=answer.code == 0,

@@ -11,7 +11,7 @@ Restart = Mapping[str, Any]
 
 MAX_STOP_SECONDS = 2.0
 MAX_REPLACE_SECONDS = 1.0
-MAX_MEMORY_BYTES = 180 * 10**6
+MAX_MEMORY_MB = 180
 
 
 @dataclass(frozen=True, kw_only=True)
