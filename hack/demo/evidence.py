@@ -30,6 +30,8 @@ def collect(lab: Lab, namespaces: list[str], folder: Path) -> list[str]:
     keep("operator.log", kubectl(*operator))
     if has_restarted(lab):
         keep("operator-previous.log", kubectl(*operator, "--previous"))
+    keep("operator-pods.yaml", kubectl("get", "pods", "--namespace", OPERATOR_NAMESPACE, "--output=yaml"))
+    keep("operator-events.txt", kubectl("get", "events", "--namespace", OPERATOR_NAMESPACE))
     keep("nodes.yaml", kubectl("get", "nodes", "--output=yaml"))
     for namespace in namespaces:
         keep(f"{namespace}-jobs.yaml", kubectl("get", "stj", "--namespace", namespace, "--output=yaml"))

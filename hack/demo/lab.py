@@ -15,8 +15,9 @@ from typing import Any
 from demo.jobs import DemoError, Jobs
 from demo.manifests import BUCKET, CLAIM, OPERATOR_IMAGE, SCRIPT_CONFIG_MAP, script_config_map
 from demo.streams import Streams
-from localcluster import Cluster, ClusterConfig, Progress
+from localcluster import Cluster, ClusterConfig, LocalClusterError, Progress
 from localcluster.api import ApiError
+from localcluster.commands import CommandError
 from localcluster.images import REPOSITORY
 from localcluster.s3 import S3Access
 from localcluster.state import ClusterState
@@ -52,10 +53,17 @@ class Lab:
         self.wait_for_operator()
 
     def wait_for_operator(self) -> None:
-        self.cluster.kubectl(
-            "rollout", "status", f"deployment/{RELEASE}", "--namespace", OPERATOR_NAMESPACE,
-            f"--timeout={ROLLOUT_SECONDS}s",
-        )  # fmt: skip
+        try:
+            self.cluster.kubectl(
+                "rollout", "status", f"deployment/{RELEASE}", "--namespace", OPERATOR_NAMESPACE,
+                f"--timeout={ROLLOUT_SECONDS}s",
+            )  # fmt: skip
+        except CommandError as error:
+            warnings = self.cluster.kubectl(
+                "get", "events", "--namespace", OPERATOR_NAMESPACE, "--field-selector=type=Warning",
+                "--output=custom-columns=:.involvedObject.name,:.reason,:.message", "--no-headers",
+            )  # fmt: skip
+            raise LocalClusterError(f"{error}\nwarnings in {OPERATOR_NAMESPACE}:\n{warnings}") from error
 
     def make_namespace(self, namespace: str, *, bucket: str = BUCKET, volume: bool = False) -> Jobs:
         """A namespace in which the example's jobs find their script, credentials and claim."""

@@ -66,6 +66,18 @@ def _mount(*words: str, pass_fds: tuple[int, ...] = ()) -> None:
     subprocess.run(["mount", *words], check=True, pass_fds=pass_fds)
 
 
+def _open_directory(path: str) -> int:
+    Path(path).mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_PATH)
+
+
+def _bind(descriptor: int, target: str, how: str) -> None:
+    """Show the directory behind the descriptor at the target, and close the descriptor."""
+    # Not canonicalised: the descriptor may lead below a cover, where its path does not.
+    _mount("--no-canonicalize", how, f"/proc/self/fd/{descriptor}", target, pass_fds=(descriptor,))
+    os.close(descriptor)
+
+
 def make_private_view(spec: SandboxSpec) -> None:
     """Cover the constant paths that two nodes on one machine would otherwise share."""
     _mount("--make-rprivate", "/")
@@ -75,16 +87,15 @@ def make_private_view(spec: SandboxSpec) -> None:
         for path in spec.keep
         if any(Path(path).is_relative_to(cover) for cover in hidden)
     }
-    for target, source in spec.private.items():
-        Path(source).mkdir(parents=True, exist_ok=True)
+    # All of them before the first mount: a source may lie below a path that is about to be covered.
+    sources = {target: _open_directory(source) for target, source in spec.private.items()}
+    for target, descriptor in sources.items():
         if target == "/tmp":
-            Path(source).chmod(0o1777)
-        _mount("--bind", source, target)
+            os.chmod(f"/proc/self/fd/{descriptor}", 0o1777)
+        _bind(descriptor, target, "--bind")
     for path, descriptor in kept.items():
         Path(path).mkdir(parents=True, exist_ok=True)
-        # Not canonicalised: the descriptor leads below the cover, its path does not.
-        _mount("--no-canonicalize", "--rbind", f"/proc/self/fd/{descriptor}", path, pass_fds=(descriptor,))
-        os.close(descriptor)
+        _bind(descriptor, path, "--rbind")
     for target, source in spec.files.items():
         # Often a link into /run, where the private view has nothing at its end.
         real = Path(os.path.realpath(target))

@@ -288,6 +288,25 @@ def test_torchrun_works_in_the_torch_image(cluster: Cluster) -> None:
     assert cluster.kubectl("logs", "torchrun").count("sum 2;") == 4
 
 
+def test_a_machine_keeps_its_files_below_a_directory_that_it_covers(tmp_path: Path) -> None:
+    """A cache under /tmp: /tmp is covered first, and /var/lib must still be what was prepared."""
+    inside, outside = tmp_path / "covered", tmp_path / "covering"
+    (inside / "lib").mkdir(parents=True)
+    (inside / "lib" / "prepared").touch()
+    outside.mkdir()
+    program = (
+        "import os, sys; from localcluster.sandbox import SandboxSpec, make_private_view;"
+        " make_private_view(SandboxSpec('n', [], private={sys.argv[1]: sys.argv[2], '/mnt': sys.argv[3]}));"
+        " print(os.listdir('/mnt'))"
+    )
+    private = [str(inside), str(outside), str(inside / "lib")]
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", program, *private],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "['prepared']"
+
+
 def test_a_program_runs_on_a_node(cluster: Cluster) -> None:
     command = cluster.exec_command("one", "ctr", "--namespace", "k8s.io", "images", "ls", "--quiet")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
