@@ -14,7 +14,7 @@ from demo.manifests import TRAINER_IMAGE
 pytestmark = pytest.mark.e2e
 
 NAMED_WITHIN_SECONDS = 30
-S3_AWAY_SECONDS = 15
+S3_AWAY_SECONDS = 60
 
 
 def _names(place: Place, name: str, reason: str, missing: str, *, type_: str = "PodsReady") -> None:
