@@ -302,7 +302,8 @@ def test_a_machine_keeps_its_files_below_a_directory_that_it_covers(tmp_path: Pa
     private = [str(inside), str(outside), str(inside / "lib")]
     done = subprocess.run(
         ["unshare", "--mount", sys.executable, "-c", program, *private],
-        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.stdout.strip() == "['prepared']"
 
