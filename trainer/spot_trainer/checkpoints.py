@@ -8,7 +8,7 @@ a process that has seen a greater claim writes and deletes nothing more.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -106,16 +106,17 @@ class Checkpoints:
                 "prefix, or set it to Resume",
             )
 
-    def find_base(self) -> Loaded | None:
+    def find_base(self, live: Mapping[str, Any] | None = None) -> Loaded | None:
         """Load the latest valid checkpoint of the lineage and record it; None: a fresh start.
 
+        Tensors of `live` are overwritten in place where they fit (see `writer.load`).
         Raises Fenced, StoreError, TooNew, and StoreRefused if there are checkpoints but none is intact.
         """
         names = self._list_claims()
         published = self._list_published()
         claims = [self._read_claim(name, bases) for name, bases in self._with_bases(names)]
         found = lineage.below(self._identity.claim, claims, published.keys())
-        loaded = self._first_valid(found)
+        loaded = self._first_valid(found, live)
         if loaded is not None:
             position = found.candidates.index(loaded.name)
             self._inherited = found.candidates[position:]
@@ -141,7 +142,7 @@ class Checkpoints:
                 "prefix, or set spec.checkpoint.runID",
             )
 
-    def _first_valid(self, found: Lineage) -> Loaded | None:
+    def _first_valid(self, found: Lineage, live: Mapping[str, Any] | None) -> Loaded | None:
         quarantined = self._list_quarantined()
         damaged: list[str] = [f"{name}: recorded but gone" for name in found.missing]
         for name in found.candidates:
@@ -149,7 +150,7 @@ class Checkpoints:
                 damaged.append(f"{name}: in quarantine")
                 continue
             try:
-                return writer.load(self._store, name)
+                return writer.load(self._store, name, live)
             except Damaged as error:
                 damaged.append(f"{name}: {error}")
                 self._warn(f"checkpoint {name} is damaged ({error}); trying the one before it")

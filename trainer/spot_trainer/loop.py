@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from torch.utils.data import DataLoader
 
@@ -53,8 +53,9 @@ class Run:
         self,
         *,
         checkpoint: str | Path | Store | None = None,
-        interval_seconds: float = 300.0,
+        interval_seconds: float | Literal["auto"] = 300.0,
         keep: int = 3,
+        save_in_background: bool = True,
         log_seconds: float = 5.0,
         record_metrics: bool = True,
         record_samples: bool = False,
@@ -63,6 +64,8 @@ class Run:
     ) -> None:
         """Say what belongs to the run; nothing is read or written before `with run:`.
 
+        `interval_seconds` "auto" saves as often as is worth it, for at most 1 % of the time.
+        `save_in_background` False stops training until each checkpoint is durable.
         `log_seconds` is the least time between two step lines on stdout (0: every step).
         `record_metrics` keeps the metrics of every step beside the checkpoints, and
         `record_samples` the indices of its samples. Raises TypeError for state that
@@ -86,6 +89,7 @@ class Run:
             clock=clock or Clock(),
             log_seconds=log_seconds,
             record_metrics=record_metrics,
+            save_in_background=save_in_background,
         )
         self._is_stepping = False
         self._batch_size = 0
@@ -202,7 +206,9 @@ class Run:
         return sampler
 
 
-def _settings_or_exit(checkpoint: str | Path | None, interval_seconds: float, keep: int) -> Settings:
+def _settings_or_exit(
+    checkpoint: str | Path | None, interval_seconds: float | Literal["auto"], keep: int
+) -> Settings:
     try:
         return read_settings(os.environ, checkpoint=checkpoint, interval_seconds=interval_seconds, keep=keep)
     except ContractError as error:

@@ -91,7 +91,7 @@ def check_file(name: str, record: FileRecord, data: bytes) -> None:
         raise Damaged(f"{name} has content hash {found} instead of {record.xxh3_128}")
 
 
-def content_hash(data: bytes) -> str:
+def content_hash(data: bytes | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 

@@ -15,14 +15,16 @@ from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
 from spot_trainer import cadence as cadences
+from spot_trainer import farewell
 from spot_trainer import snapshot as snapshots
-from spot_trainer.cadence import Cadence
+from spot_trainer.cadence import Cadence, StepCost
 from spot_trainer.checkpoints import CLAIMS, Checkpoints, Fenced, Final, Identity
 from spot_trainer.clock import Clock
 from spot_trainer.contract import (
     CheckpointRef,
     Directives,
     ExitCode,
+    IntervalPolicy,
     Outcome,
     OutcomeKind,
     OutcomeReason,
@@ -30,11 +32,13 @@ from spot_trainer.contract import (
     format_time,
 )
 from spot_trainer.events import Event, EventLog, jsonable
+from spot_trainer.farewell import Farewell
 from spot_trainer.lineage import AttemptName, ClaimName
 from spot_trainer.manifest import TooNew
 from spot_trainer.notice import LISTENER
 from spot_trainer.outcome import OutcomeFile
 from spot_trainer.report import Pace, Reporter
+from spot_trainer.saver import Save, Saved, Saver
 from spot_trainer.settings import LOCAL_JOB_UID, Settings
 from spot_trainer.state import Incompatible, State, describe_environment
 from spot_trainer.store import Store, StoreError, StoreRefused, StoreUnavailable
@@ -42,6 +46,9 @@ from spot_trainer.writer import Loaded
 
 START_PATIENCE_SECONDS = 120.0
 """How long a store may be away at the start, or at the very end, before the process fails."""
+
+LAST_SAVE_PATIENCE_SECONDS = 60.0
+"""How long a program that failed is held for the save in flight, the last that anybody has of it."""
 
 T = TypeVar("T")
 
@@ -70,6 +77,7 @@ class Session:
         clock: Clock,
         log_seconds: float,
         record_metrics: bool,
+        save_in_background: bool = True,
     ) -> None:
         self.settings, self._state, self._open_store, self._clock = settings, state, store, clock
         self.step = 0
@@ -86,7 +94,13 @@ class Session:
         self._record_metrics, self._lines = record_metrics, list[str]()
         self._first_line_step = 0
         self._cadence = Cadence(settings.interval_seconds, clock.monotonic())
-        self._save_seconds: float | None = None
+        self._saver, self._buffers = Saver(clock.monotonic), snapshots.Buffers()
+        self._in_background = save_in_background
+        self._last_saved: Saved | None = None
+        self._trouble = ""
+        """Why the newest save failed, until one succeeds."""
+        self._step_cost, self._last_step_end = StepCost(), float("nan")
+        self._longest_step_seconds, self._has_warned_of_grace = 0.0, False
         self._directives = Directives()
         self._handled_request: str | None = None
         self._stop_reason: str | None = None
@@ -119,7 +133,7 @@ class Session:
         self._log.emit(Event.START, 0, checkpoint=store.uri, claim=str(identity.claim), runID=identity.run_id)
         self._patiently(lambda: self._required().claim(self.settings.if_exists))
         self._wake_reporter()
-        loaded = self._patiently(self._required().find_base)
+        loaded = self._patiently(lambda: self._required().find_base(self._captured()))
         if loaded is not None:
             self._restore(loaded)
 
@@ -154,12 +168,14 @@ class Session:
     def begin_steps(self, total_steps: int | None) -> None:
         """The user's loop is about to start, and the target is known."""
         self.total_steps = total_steps
-        # A state that cannot be saved should be known now, not at the first notice.
-        snapshots.check(self._captured())
+        # A state that cannot be saved should be known now, not at the first notice. The buffers
+        # come now as well: memory that is missing is missed before hours of training.
+        snapshots.check(self._captured(), self._buffers if self._checkpoints is not None else None)
         self._guarded(self._end_if_finished)
         self._state.settle_generators()
         self._first_line_step = self.step + 1
         self._pace.begin(self.step)
+        self._last_step_end = self._clock.monotonic()
         self._wake_reporter()
         self.poll()
 
@@ -202,69 +218,139 @@ class Session:
         self.poll()
 
     def poll(self) -> None:
-        """Between two steps: notice, directives, cadence."""
+        """Between two steps: what the background has to say, notice, directives, cadence."""
+        self._measure_step()
+        if (saved := self._saver.poll()) is not None:
+            self._take_result(saved)
         if self._directives.stop is not None and LISTENER.received_at is None:
             self._stop_reason = self._directives.stop
             LISTENER.request()
         if LISTENER.received_at is not None:
             self._stop()
-        if self._checkpoints is None:
+        if self._checkpoints is None or self._saver.in_flight is not None:
             return
         now = self._clock.monotonic()
-        if self._directives.checkpoint_interval_seconds is not None:
-            self._cadence = self._cadence.with_interval(self._directives.checkpoint_interval_seconds)
+        self._cadence = self._cadence.with_interval(self._interval_seconds())
         request = self._directives.checkpoint_now
         is_asked = request is not None and request != self._handled_request and self._cadence.may_retry(now)
-        if is_asked or self._cadence.is_due(now):
-            self.try_save()
-            if self.durable is not None and self.durable.name.step == self.step:
-                self._handled_request = request
+        if is_asked and self._is_durable():
+            self._handled_request = request
+        elif is_asked or self._cadence.is_due(now):
+            self._begin_save(request if is_asked else None)
+            if not self._in_background:
+                self._collect()
+        self._last_step_end = self._clock.monotonic()
+
+    def _measure_step(self) -> None:
+        now = self._clock.monotonic()
+        seconds, self._last_step_end = now - self._last_step_end, now
+        if not seconds >= 0:  # there was no step before
+            return
+        self._longest_step_seconds = max(self._longest_step_seconds, seconds)
+        if self._saver.in_flight is None:
+            self._step_cost = self._step_cost.after_idle_step(seconds)
+        else:
+            self._step_cost = self._step_cost.after_step_beside_save(seconds)
+
+    def _interval_seconds(self) -> float:
+        told, directed = self.settings, self._directives.checkpoint_interval_seconds
+        if told.interval_policy is IntervalPolicy.FIXED:
+            return told.interval_seconds if directed is None else directed
+        bound = told.interval_seconds if directed is None else min(told.interval_seconds, directed)
+        last = self._last_saved
+        if last is None:  # nothing is measured before the first save, and a fresh run has little to lose
+            return min(bound, cadences.FIRST_AUTOMATIC_SECONDS)
+        return cadences.automatic_interval(
+            cost_seconds=last.save.stall_seconds + max(0.0, self._step_cost.extra_seconds),
+            persist_seconds=last.seconds,
+            max_seconds=bound,
+        )
 
     def try_save(self) -> bool:
-        """Save; a store that is away costs a warning. Fencing ends the process."""
-        try:
-            self._save()
-        except StoreError as error:
-            self._cadence = self._cadence.after_failure(self._clock.monotonic())
-            delay = self._cadence.not_before - self._clock.monotonic()
-            self.warn(
-                f"checkpoint at step {self.step} failed, training goes on, next try in {delay:.0f} s: {error}"
-            )
-            return False
-        except Fenced as error:
-            self.end(OutcomeKind.FENCED, error.reason, str(error))
-        return True
+        """Save now and wait until it is durable; a store that is away costs a warning."""
+        self._collect()
+        if not self._is_durable():
+            self._begin_save()
+            self._collect()
+        return self._is_durable()
 
-    def _save(self) -> None:
-        if self.durable is not None and self.durable.name.step == self.step:
-            return
+    def _is_durable(self) -> bool:
+        return self.durable is not None and self.durable.name.step == self.step
+
+    def _begin_save(self, request: str | None = None) -> None:
+        """Take the snapshot and hand it over; TypeError if something in it cannot be kept."""
         checkpoints, began = self._required(), self._clock.monotonic()
-        taken = snapshots.take(self._captured())
-        self._flush_metrics()
-        name = checkpoints.save(
-            taken, step=self.step, total_steps=self.total_steps, environment=describe_environment()
+        taken = snapshots.take(self._captured(), self._buffers)
+        save = Save(
+            step=self.step,
+            began=began,
+            stall_seconds=self._clock.monotonic() - began,
+            num_bytes=taken.num_bytes,
+            request=request,
+            lines=tuple(self._lines),
+            first_line_step=self._first_line_step,
         )
+        self._lines, self._first_line_step = [], self.step + 1
+        self._step_cost = self._step_cost.at_save()
+        total_steps, environment = self.total_steps, describe_environment()
+
+        def publish() -> AttemptName:
+            if save.lines:
+                checkpoints.write_metrics(save.first_line_step, list(save.lines))
+            return checkpoints.save(taken, step=save.step, total_steps=total_steps, environment=environment)
+
+        self._saver.begin(save, publish, in_background=self._in_background)
+
+    def _collect(self, timeout_seconds: float | None = None) -> None:
+        """Wait for the save in flight, if there is one, and deal with its result."""
+        if (saved := self._saver.wait(timeout_seconds)) is not None:
+            self._take_result(saved)
+
+    def _take_result(self, saved: Saved) -> None:
+        """On the training thread. Fencing ends the process; other trouble costs a warning."""
         now = self._clock.monotonic()
-        self._save_seconds = now - began
-        self._cadence = self._cadence.after_success(now)
-        self.durable = Durable(name, self._clock.wall())
+        if saved.name is None:
+            self._lines = [*saved.save.lines, *self._lines]
+            self._first_line_step = saved.save.first_line_step
+            if isinstance(saved.error, Fenced):
+                self.end(OutcomeKind.FENCED, saved.error.reason, str(saved.error))
+            # Anything else but a store's own error is a bug of ours, and still no reason to stop training.
+            kind = "" if isinstance(saved.error, StoreError) else f"{type(saved.error).__name__}: "
+            self._trouble = f"{kind}{saved.error}"
+            self._cadence = self._cadence.after_failure(now)
+            delay = self._cadence.not_before - now
+            self.warn(
+                f"checkpoint at step {saved.save.step} failed, training goes on, next try in {delay:.0f} s: "
+                f"{self._trouble}"
+            )
+            return
+        self._trouble, self._last_saved = "", saved
+        self._cadence = self._cadence.after_success(saved.save.began)
+        self._handled_request = saved.save.request or self._handled_request
+        self.durable = Durable(saved.name, self._clock.wall())
         self._log.emit(
             Event.CHECKPOINT,
-            self.step,
-            checkpoint=str(name),
-            bytes=taken.num_bytes,
-            seconds=round(self._save_seconds, 4),
+            saved.save.step,
+            checkpoint=str(saved.name),
+            bytes=saved.save.num_bytes,
+            seconds=round(saved.seconds, 4),
+            stallSeconds=round(saved.save.stall_seconds, 4),
         )
         self._wake_reporter()
+        self._warn_of_short_grace(saved)
+
+    def _warn_of_short_grace(self, saved: Saved) -> None:
+        needed = self._longest_step_seconds + saved.seconds * farewell.MARGIN
+        if needed > self.settings.grace_seconds and not self._has_warned_of_grace:
+            self._has_warned_of_grace = True
+            self.warn(
+                f"a notice leaves {self.settings.grace_seconds:.0f} s, but a step and a save take "
+                f"{needed:.0f} s: an interruption will cost the steps since the checkpoint before; a longer "
+                "terminationGracePeriodSeconds, a faster store or a shorter interval helps"
+            )
 
     def _captured(self) -> dict[str, Any]:
         return {"run": {"step": self.step}, **self._state.capture()}
-
-    def _flush_metrics(self) -> None:
-        if not self._lines:
-            return
-        self._required().write_metrics(self._first_line_step, self._lines)
-        self._lines, self._first_line_step = [], self.step + 1
 
     # ------------------------------------------------------------------ the end
 
@@ -284,22 +370,40 @@ class Session:
         reason = OutcomeReason.STOP_REQUESTED if self._stop_reason else OutcomeReason.NOTICE
         if self._checkpoints is None:
             self.end(OutcomeKind.STOPPED, OutcomeReason.NOTICE_WITHOUT_CHECKPOINT, "nowhere to save")
-        trouble = ""
-        while cadences.fits(
-            remaining_seconds=deadline - self._clock.monotonic(), expected_seconds=self._save_seconds
-        ):
-            try:
-                self._save()
+        while True:
+            remaining = deadline - self._clock.monotonic()
+            choice = self._choose_farewell(remaining)
+            if choice is not Farewell.SAVE:
+                break
+            if self._saver.in_flight is None:
+                self._begin_save()
+            self._collect(max(0.0, remaining))
+            if self._is_durable():
                 self.end(OutcomeKind.STOPPED, reason, f"stopped by {cause}, saved at step {self.step}")
-            except StoreError as error:
-                trouble = f": {error}"
+            if self._trouble:
                 self._clock.sleep(0.5)
-            except Fenced as error:
-                self.end(OutcomeKind.FENCED, error.reason, str(error))
+        why = farewell.explain(choice, remaining_seconds=remaining, save_seconds=self._expected_seconds())
+        if choice is Farewell.FLUSH:
+            self._collect(max(0.0, remaining))
+        if self._is_durable():
+            self.end(OutcomeKind.STOPPED, reason, f"stopped by {cause}, saved at step {self.step}")
+        kept = f"kept step {self.durable.name.step}" if self.durable else "kept nothing"
+        trouble = f"; the last save failed: {self._trouble}" if self._trouble else ""
         self.end(
             OutcomeKind.STOPPED,
             OutcomeReason.NOTICE_WITHOUT_CHECKPOINT,
-            f"stopped by {cause}; a save at step {self.step} did not fit into the time left{trouble}",
+            f"stopped by {cause}; {kept}, a save at step {self.step} did not fit: {why}{trouble}",
+        )
+
+    def _expected_seconds(self) -> float | None:
+        return None if self._last_saved is None else self._last_saved.seconds
+
+    def _choose_farewell(self, remaining_seconds: float) -> Farewell:
+        in_flight, expected, left = self._saver.in_flight, self._expected_seconds(), None
+        if in_flight is not None:
+            left = max(0.0, in_flight.began + (expected or 0.0) - self._clock.monotonic())
+        return farewell.choose(
+            remaining_seconds=remaining_seconds, save_seconds=expected, left_in_flight_seconds=left
         )
 
     def complete(self) -> None:
@@ -310,7 +414,9 @@ class Session:
         self._write_outcome(OutcomeKind.COMPLETE, reason, f"{self.step} steps")
 
     def _finish(self) -> None:
-        self._patiently(self._save)
+        self._collect()
+        if not self._is_durable():
+            self._patiently(self._save_or_raise)
         durable = self.durable
         assert durable is not None
         final = Final(
@@ -321,12 +427,29 @@ class Session:
         )
         self._patiently(lambda: self._required().write_final(final))
 
+    def _save_or_raise(self) -> None:
+        self._begin_save()
+        saved = self._saver.wait()
+        assert saved is not None
+        if isinstance(saved.error, StoreError):
+            self._lines = [*saved.save.lines, *self._lines]
+            self._first_line_step = saved.save.first_line_step
+            raise saved.error
+        self._take_result(saved)
+        if saved.error is not None:
+            raise saved.error
+
     def fail(self, kind: type[BaseException], code: object) -> None:
         """The user's code raised: say so in the outcome; the exception goes on its way."""
         if issubclass(kind, SystemExit):
             reason, text = OutcomeReason.EXITED, f"the program ended itself with code {code!r} inside the run"
         else:
             reason, text = OutcomeReason.UNCAUGHT_EXCEPTION, f"{kind.__module__}.{kind.__qualname__}"
+        left = LISTENER.deadline()
+        patience = LAST_SAVE_PATIENCE_SECONDS if left is None else max(0.0, left - self._clock.monotonic())
+        self._collect(min(LAST_SAVE_PATIENCE_SECONDS, patience))
+        if self._trouble:
+            text = f"{text}; the last save failed: {self._trouble}"
         self._write_outcome(OutcomeKind.FAILED, reason, text)
 
     def end(
@@ -342,7 +465,7 @@ class Session:
         if not self._outcome.write(self._make_outcome(kind, reason, message), code):
             return
         self._is_ending = True
-        if self._checkpoints is not None and kind is not OutcomeKind.FENCED:
+        if self._checkpoints is not None and kind is not OutcomeKind.FENCED and self._saver.in_flight is None:
             self._flush_metrics_quietly()
             self._checkpoints.close(str(kind), str(self.durable.name) if self.durable else "")
         self._log.emit(
@@ -359,8 +482,10 @@ class Session:
         LISTENER.stop_polling()
 
     def _flush_metrics_quietly(self) -> None:
+        if not self._lines:
+            return
         try:
-            self._flush_metrics()
+            self._required().write_metrics(self._first_line_step, self._lines)
         except StoreError as error:
             self.warn(f"the metrics of the last steps are lost: {error}")
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-from spot_trainer.contract import ContractError, Env, Environment, IfExists, IntervalPolicy
+from spot_trainer.contract import ContractError, Environment, IfExists, IntervalPolicy
 from spot_trainer.outcome import is_writer
 
 LOCAL_JOB_UID = "local"
+MAX_AUTOMATIC_SECONDS = 600.0
+"""Whatever the arithmetic says: more work than this is not put at stake outside a pod."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,7 +35,9 @@ class Settings:
     incarnation: int | None = None
     """None: one more than the store has seen (there is no operator to count)."""
     capacity_type: str = "local"
+    interval_policy: IntervalPolicy = IntervalPolicy.FIXED
     interval_seconds: float = 300.0
+    """The interval if the policy is Fixed, else the longest one."""
     keep: int = 3
     if_exists: IfExists = IfExists.RESUME
     grace_seconds: float = 30.0
@@ -47,7 +52,7 @@ def read_settings(
     environ: Mapping[str, str],
     *,
     checkpoint: str | Path | None = None,
-    interval_seconds: float = 300.0,
+    interval_seconds: float | Literal["auto"] = 300.0,
     keep: int = 3,
 ) -> Settings:
     """Settings from the operator's environment, else from the arguments; raises ContractError."""
@@ -56,10 +61,14 @@ def read_settings(
     if keep < 2:
         raise ContractError("keep must be at least 2: with 1 a damaged newest checkpoint leaves nothing")
     if not Environment.is_present(environ):
-        return Settings(uri=_as_uri(checkpoint), interval_seconds=interval_seconds, keep=keep)
+        is_auto = interval_seconds == "auto"
+        return Settings(
+            uri=_as_uri(checkpoint),
+            interval_policy=IntervalPolicy.AUTO if is_auto else IntervalPolicy.FIXED,
+            interval_seconds=MAX_AUTOMATIC_SECONDS if is_auto else float(interval_seconds),
+            keep=keep,
+        )
     told = Environment.from_environ(environ)
-    if told.checkpoint_interval_policy is not IntervalPolicy.FIXED:
-        raise ContractError(f"{Env.CHECKPOINT_INTERVAL_POLICY}=Auto: this version knows Fixed only")
     return Settings(
         uri=told.checkpoint_uri or _as_uri(checkpoint),
         run_id=told.run_id,
@@ -69,6 +78,7 @@ def read_settings(
         pod_uid=told.pod_uid,
         incarnation=told.incarnation,
         capacity_type=told.capacity_type,
+        interval_policy=told.checkpoint_interval_policy,
         interval_seconds=told.checkpoint_interval_seconds,
         keep=told.checkpoint_keep,
         if_exists=told.checkpoint_if_exists,

@@ -21,6 +21,9 @@ from spot_trainer.store import Buffer, Entry, NotFound, Store
 class MemoryStore:
     """Objects in a dictionary; each write advances the store's clock by one second."""
 
+    read_bytes = 1024 * 1024
+    parallel_reads = 1
+
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self._times: dict[str, datetime] = {}
@@ -45,6 +48,14 @@ class MemoryStore:
             if key not in self.objects:
                 raise NotFound(f"{key} does not exist")
             return self.objects[key]
+
+    def read_into(self, key: str, offset: int, buffers: Sequence[memoryview]) -> int:
+        data, total = self.read(key), 0
+        for buffer in buffers:
+            piece = data[offset + total : offset + total + len(buffer)]
+            buffer[: len(piece)] = piece
+            total += len(piece)
+        return total
 
     def create(self, key: str, data: bytes) -> bool:
         with self._lock:
@@ -82,6 +93,7 @@ class FaultyStore:
         lose_answer: Callable[[str, str], Exception | None] = lambda _operation, _key: None,
     ) -> None:
         self._store, self._fault, self._lose = store, fault, lose_answer
+        self.read_bytes, self.parallel_reads = store.read_bytes, store.parallel_reads
 
     @property
     def uri(self) -> str:
@@ -94,6 +106,10 @@ class FaultyStore:
     def read(self, key: str) -> bytes:
         self._fault("read", key)
         return self._store.read(key)
+
+    def read_into(self, key: str, offset: int, buffers: Sequence[memoryview]) -> int:
+        self._fault("read", key)
+        return self._store.read_into(key, offset, buffers)
 
     def create(self, key: str, data: bytes) -> bool:
         self._fault("create", key)

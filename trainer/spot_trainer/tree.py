@@ -115,6 +115,27 @@ def decode(encoded: Json, tensors: Sequence[torch.Tensor]) -> Any:
     return _DECODERS[encoded["t"]](encoded, tensors)
 
 
+def match(encoded: Json, live: Any) -> dict[int, torch.Tensor]:
+    """The tensors of `live` that stand where an encoded tree has tensors, by their number."""
+    found: dict[int, torch.Tensor] = {}
+    _match(encoded, live, found)
+    return found
+
+
+def _match(encoded: Json, live: Any, found: dict[int, torch.Tensor]) -> None:
+    if not isinstance(encoded, dict):
+        return
+    kind = encoded["t"]
+    if kind == "tensor" and isinstance(live, torch.Tensor):
+        found[encoded["i"]] = live
+    elif kind in ("dict", "odict") and isinstance(live, dict):
+        for key, item in encoded["v"]:
+            _match(item, live.get(decode(key, ())), found)
+    elif kind in ("list", "tuple") and isinstance(live, list | tuple):
+        for item, value in zip(encoded["v"], live, strict=False):
+            _match(item, value, found)
+
+
 def _decode_odict(encoded: Json, tensors: Sequence[torch.Tensor]) -> Any:
     result = OrderedDict((decode(k, tensors), decode(v, tensors)) for k, v in encoded["v"])
     if "m" in encoded:

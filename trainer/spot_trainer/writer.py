@@ -1,30 +1,34 @@
-"""From a snapshot to the files of an attempt, and back.
+"""From a snapshot to the files of an attempt, and back into live tensors.
 
-Tensors go one after the other into data files of about 256 MiB; `state.json` holds the
-tree and says where each tensor lies. Hashes are taken from the snapshot in memory, not
-from what was written, so that damage on the way is found as well. Invariant: `write`
-touches only its own attempt, which nobody reads before its manifest is published.
+Each segment of a snapshot becomes one data file; `state.json` holds the tree and says
+where each tensor lies. Hashes are taken from memory before anything is written, so that
+damage on the way is found as well; while one segment is hashed another one is written.
+A load hashes what it has just read, straight into the tensors of the running program
+where they fit. Invariant: `write` touches only its own attempt, which nobody reads
+before its manifest is published; `load` returns only bytes that match their hashes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import xxhash
 
+from spot_trainer import layout, tree
 from spot_trainer import manifest as manifests
-from spot_trainer import tree
 from spot_trainer.lineage import AttemptName
 from spot_trainer.manifest import Damaged, FileRecord, Manifest
-from spot_trainer.snapshot import HostTensor, Snapshot
+from spot_trainer.snapshot import Snapshot, memory
 from spot_trainer.store import NotFound, Store
 
-SEGMENT_BYTES = 256 * 1024 * 1024
-"""A data file is closed when it has reached this size; one tensor is never split."""
+PARALLEL_FILES = 2
+"""One is hashed or waits for its fsync while the other is written."""
 
 
 def folder(attempt: AttemptName) -> str:
@@ -33,35 +37,33 @@ def folder(attempt: AttemptName) -> str:
 
 def write(store: Store, attempt: AttemptName, snapshot: Snapshot) -> dict[str, FileRecord]:
     """Write the data files durably and return what the manifest has to say about them."""
-    files: dict[str, FileRecord] = {}
-    index: list[dict[str, Any]] = []
-    for number, segment in enumerate(_segments(snapshot.tensors)):
-        name = f"data-{number:05d}.bin"
-        digest, offset = xxhash.xxh3_128(), 0
-        for tensor in segment:
-            place = {"file": name, "offset": offset, "dtype": tensor.dtype, "shape": list(tensor.shape)}
-            index.append(place)
-            digest.update(tensor.data)
-            offset += tensor.data.nbytes
-        store.put(folder(attempt) + name, [tensor.data for tensor in segment])
-        files[name] = FileRecord(offset, digest.hexdigest())
-    state = json.dumps({"tensors": index, "tree": snapshot.tree}, separators=(",", ":")).encode()
+    snapshot.wait()
+    names = [_data_name(number) for number in range(len(snapshot.segments))]
+
+    def write_segment(name: str, segment: memoryview) -> FileRecord:
+        record = FileRecord(len(segment), manifests.content_hash(segment))
+        store.put(folder(attempt) + name, [segment])
+        return record
+
+    with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="spot-write") as pool:
+        files = dict(zip(names, pool.map(write_segment, names, snapshot.segments), strict=True))
+    index = [
+        {
+            "file": _data_name(record.place.segment),
+            "offset": record.place.offset,
+            "dtype": record.dtype,
+            "shape": list(record.shape),
+        }
+        for record in snapshot.tensors
+    ]
+    text = f'{{"tensors":{json.dumps(index, separators=(",", ":"))},"tree":{snapshot.tree}}}'
+    state = text.encode()
     store.put(folder(attempt) + manifests.STATE, [state])
-    files[manifests.STATE] = FileRecord(len(state), manifests.content_hash(state))
-    return files
+    return files | {manifests.STATE: FileRecord(len(state), manifests.content_hash(state))}
 
 
-def _segments(tensors: tuple[HostTensor, ...]) -> Iterator[list[HostTensor]]:
-    segment: list[HostTensor] = []
-    size = 0
-    for tensor in tensors:
-        segment.append(tensor)
-        size += tensor.data.nbytes
-        if size >= SEGMENT_BYTES:
-            yield segment
-            segment, size = [], 0
-    if segment:
-        yield segment
+def _data_name(number: int) -> str:
+    return f"data-{number:05d}.bin"
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,111 @@ def read_manifest(store: Store, attempt: AttemptName) -> Manifest:
     return manifests.parse(data, attempt)
 
 
-def load(store: Store, attempt: AttemptName) -> Loaded:
-    """Read and verify a published attempt; raises Damaged, TooNew, or StoreError other than NotFound."""
+def load(store: Store, attempt: AttemptName, live: Mapping[str, Any] | None = None) -> Loaded:
+    """Read and verify a published attempt; raises Damaged, TooNew, or StoreError other than NotFound.
+
+    Tensors of `live` (a state like the one that was saved) are overwritten in place and are
+    part of the result, also when Damaged is raised; where none fits, the result has new ones.
+    """
     manifest = read_manifest(store, attempt)
-    files = {name: _read_verified(store, attempt, name, record) for name, record in manifest.files.items()}
-    state = json.loads(files.pop(manifests.STATE))
-    tensors = [_tensor(place, files[place["file"]]) for place in state["tensors"]]
-    return Loaded(attempt, manifest, tree.decode(state["tree"], tensors))
+    _check_sizes(store, attempt, manifest)
+    state_bytes = store.read(folder(attempt) + manifests.STATE)
+    manifests.check_file(manifests.STATE, manifest.files[manifests.STATE], state_bytes)
+    state = json.loads(state_bytes)
+    targets = _targets(state["tensors"], tree.match(state["tree"], live) if live is not None else {})
+    by_file: dict[str, list[tuple[int, torch.Tensor]]] = {name: [] for name in manifest.files}
+    del by_file[manifests.STATE]
+    for place, target in zip(state["tensors"], targets, strict=True):
+        by_file[place["file"]].append((place["offset"], target))
+    _read_files(store, attempt, manifest, by_file)
+    return Loaded(attempt, manifest, tree.decode(state["tree"], targets))
 
 
-def _read_verified(store: Store, attempt: AttemptName, name: str, record: FileRecord) -> bytearray:
-    try:
-        data = store.read(folder(attempt) + name)
-    except NotFound:
-        raise Damaged(f"{name} is missing") from None
-    manifests.check_file(name, record, data)
-    return bytearray(data)
+def _check_sizes(store: Store, attempt: AttemptName, manifest: Manifest) -> None:
+    found = {entry.key.removeprefix(folder(attempt)): entry.size for entry in store.list(folder(attempt))}
+    for name, record in manifest.files.items():
+        if name not in found:
+            raise Damaged(f"{name} is missing")
+        if found[name] != record.size:
+            raise Damaged(f"{name} has {found[name]} bytes instead of {record.size}")
 
 
-def _tensor(place: dict[str, Any], data: bytearray) -> torch.Tensor:
-    dtype, shape = tree.dtype_of(place["dtype"]), place["shape"]
-    empty = torch.empty(shape, dtype=dtype)
-    if not empty.numel():
-        return empty
-    size = empty.numel() * empty.element_size()
-    # The copy gives each tensor aligned memory of its own: an optimizer keeps what it is given.
-    raw = torch.frombuffer(data, dtype=torch.uint8, count=size, offset=place["offset"]).clone()
-    return raw.view(dtype).reshape(shape)
+def _targets(index: list[dict[str, Any]], live: Mapping[int, torch.Tensor]) -> list[torch.Tensor]:
+    """Where each tensor is read to: into a live one if it fits and nothing else is read there."""
+    taken: set[int] = set()
+    targets = []
+    for number, place in enumerate(index):
+        dtype, shape = tree.dtype_of(place["dtype"]), tuple(place["shape"])
+        tensor = live.get(number)
+        fits = (
+            tensor is not None
+            and tensor.device.type == "cpu"
+            and (tensor.dtype, tuple(tensor.shape)) == (dtype, shape)
+            and tensor.is_contiguous()
+            and tensor.untyped_storage().data_ptr() not in taken
+        )
+        if fits and tensor is not None:
+            taken.add(tensor.untyped_storage().data_ptr())
+            targets.append(tensor.detach())
+        else:
+            targets.append(torch.empty(shape, dtype=dtype))
+    return targets
+
+
+def _read_files(
+    store: Store,
+    attempt: AttemptName,
+    manifest: Manifest,
+    by_file: Mapping[str, list[tuple[int, torch.Tensor]]],
+) -> None:
+    def read(name: str, reads: ThreadPoolExecutor | None) -> None:
+        record = manifest.files[name]
+        buffers = _buffers(by_file[name], record.size)
+        digest = xxhash.xxh3_128()
+        for stretch, num_bytes in _read(store, folder(attempt) + name, buffers, reads):
+            if num_bytes < stretch.num_bytes:
+                raise Damaged(f"{name} ends at {stretch.offset + num_bytes} instead of {record.size} bytes")
+            for buffer in stretch.buffers:
+                digest.update(buffer)
+        if (found := digest.hexdigest()) != record.xxh3_128:
+            raise Damaged(f"{name} has content hash {found} instead of {record.xxh3_128}")
+
+    if store.parallel_reads > 1:
+        with ThreadPoolExecutor(store.parallel_reads, thread_name_prefix="spot-read") as reads:
+            for name in by_file:
+                read(name, reads)
+        return
+    with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="spot-read") as pool:
+        for _ in pool.map(lambda name: read(name, None), by_file):
+            pass
+
+
+def _buffers(tensors: Iterable[tuple[int, torch.Tensor]], size: int) -> Iterator[memoryview]:
+    """Memory for a whole file: the tensors, and something for the gaps between them."""
+    end = 0
+    for offset, tensor in sorted(tensors, key=lambda each: each[0]):
+        if tensor.numel():
+            yield memoryview(bytearray(offset - end))
+            data = memory(tensor)
+            yield data
+            end = offset + len(data)
+    yield memoryview(bytearray(size - end))
+
+
+def _read(
+    store: Store, key: str, buffers: Iterable[memoryview], pool: ThreadPoolExecutor | None
+) -> Iterator[tuple[layout.Stretch, int]]:
+    """Fill the buffers; each stretch and the number of bytes that came, in the order of the file."""
+    stretches = layout.stretches(buffers, chunk_bytes=store.read_bytes)
+    if pool is None:
+        for stretch in stretches:
+            yield stretch, store.read_into(key, stretch.offset, stretch.buffers)
+        return
+    ahead: deque[tuple[layout.Stretch, Future[int]]] = deque()
+    for stretch in stretches:
+        ahead.append((stretch, pool.submit(store.read_into, key, stretch.offset, stretch.buffers)))
+        if len(ahead) == 2 * store.parallel_reads:
+            first, reading = ahead.popleft()
+            yield first, reading.result()
+    for first, reading in ahead:
+        yield first, reading.result()

@@ -1,6 +1,6 @@
 """What the checkpoint protocol needs of a place to keep bytes, and no more.
 
-Six operations on keys below one root. Invariants that every implementation must keep:
+Seven operations on keys below one root. Invariants that every implementation must keep:
 `create` lets exactly one of many callers win and never shows a partial object; when
 `put` or `create` has returned, the bytes survive the loss of the machine; `list` shows
 everything that was created before the call. Nothing relies on the order of a listing or
@@ -53,6 +53,11 @@ class StoreRefused(StoreError):
 class Store(Protocol):
     """Objects by key below one root; every method raises StoreError only."""
 
+    read_bytes: int
+    """How much to ask for in one `read_into`."""
+    parallel_reads: int
+    """How many reads at once make sense."""
+
     @property
     def uri(self) -> str:
         """Where the root is, for people."""
@@ -62,6 +67,12 @@ class Store(Protocol):
 
     def read(self, key: str) -> bytes:
         """The whole object; raises NotFound."""
+
+    def read_into(self, key: str, offset: int, buffers: Sequence[memoryview]) -> int:
+        """Fill the buffers one after the other with what lies at the offset; raises NotFound.
+
+        Returns the number of bytes; fewer than the buffers hold: the object ends there. Thread-safe.
+        """
 
     def create(self, key: str, data: bytes) -> bool:
         """Create the object atomically and durably; False if it exists already."""

@@ -43,6 +43,9 @@ def _translated(path: str | Path) -> Iterator[None]:
 class LocalStore:
     """A directory; created if it is absent."""
 
+    read_bytes = 4 * 1024 * 1024  # stays in the processor's cache until it has been hashed
+    parallel_reads = 1
+
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
 
@@ -70,6 +73,17 @@ class LocalStore:
         path = self._root / key
         with _translated(path):
             return path.read_bytes()
+
+    def read_into(self, key: str, offset: int, buffers: Sequence[memoryview]) -> int:
+        path, total, left = self._root / key, 0, list(buffers)
+        with _translated(path), open(path, "rb", buffering=0) as file:
+            while left:
+                num_bytes = os.preadv(file.fileno(), left, offset + total)
+                if num_bytes == 0:
+                    break
+                total += num_bytes
+                left = _after(left, num_bytes)
+        return total
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._root / key
@@ -131,6 +145,17 @@ class LocalStore:
                 os.unlink(temporary)
             raise
         return temporary
+
+
+def _after(buffers: Sequence[memoryview], num_bytes: int) -> list[memoryview]:
+    """What remains of the buffers when so many bytes were taken."""
+    left = []
+    for buffer in buffers:
+        taken = min(num_bytes, len(buffer))
+        num_bytes -= taken
+        if taken < len(buffer):
+            left.append(buffer[taken:])
+    return left
 
 
 def _raise_unless_absent(error: OSError) -> None:
