@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spot_trainer import lineage
-from spot_trainer.cadence import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Cadence, fits
+from spot_trainer.cadence import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Cadence
 from spot_trainer.lineage import AttemptName, Claim, ClaimName, Lineage
 from spot_trainer.retention import Published, superseded
 
@@ -201,11 +201,3 @@ def test_retries_wait_longer_each_time_up_to_a_bound() -> None:
     assert (waits[0], waits[-1]) == (FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
     assert waits == sorted(waits)
     assert cadence.after_success(2000).num_failures == 0
-
-
-@pytest.mark.parametrize(
-    ("remaining", "expected", "want"),
-    [(10, None, True), (0, None, False), (-1, 0.1, False), (10, 8, True), (10, 9, False)],
-)
-def test_a_save_is_tried_only_if_it_fits(remaining: float, expected: float | None, want: bool) -> None:
-    assert fits(remaining_seconds=remaining, expected_seconds=expected) is want

@@ -78,6 +78,7 @@ class Process:
             interval_seconds=self.interval_seconds,
             keep=self.keep,
             record_samples=True,
+            save_in_background=self.clock is None,
             clock=self.clock.clock if self.clock else None,
             model=model,
             optimizer=optimizer,

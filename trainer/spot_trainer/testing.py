@@ -7,6 +7,7 @@ does not (no ordering of listings).
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -147,7 +148,8 @@ class _Forgetful:
         self._part = part
 
     def state_dict(self) -> Any:
-        return self._part.state_dict()
+        # A copy: a restore writes into live tensors, and this part shall not be restored.
+        return copy.deepcopy(self._part.state_dict())
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Take over nothing."""
