@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from spot_trainer import lineage, retention, writer
@@ -67,10 +67,12 @@ class Checkpoints:
         keep: int,
         clock: Clock,
         warn: Callable[[str], None],
+        keep_every_steps: int | None = None,
         retention_delay: timedelta = retention.DELAY,
     ) -> None:
         self._store, self._identity, self._keep, self._clock = store, identity, keep, clock
-        self._warn, self._retention_delay = warn, retention_delay
+        self._warn, self._retention_delay, self._keep_every = warn, retention_delay, keep_every_steps
+        self._has_swept = False
         self._num_attempts = 0
         self._inherited: tuple[AttemptName, ...] = ()
         self._published: set[AttemptName] = set()
@@ -203,6 +205,9 @@ class Checkpoints:
         self._failed.remove(name)
         self._published.add(name)
         self._retain()
+        if not self._has_swept:
+            self._has_swept = True
+            self._sweep()
         return name
 
     def _retain(self) -> None:
@@ -222,13 +227,52 @@ class Checkpoints:
             ]
             gone = [
                 *self._failed,
-                *retention.superseded(alive, keep=self._keep, now=alive[0].time, delay=self._retention_delay),
+                *retention.superseded(
+                    alive,
+                    keep=self._keep,
+                    now=alive[0].time,
+                    delay=self._retention_delay,
+                    keep_every_steps=self._keep_every,
+                ),
             ]
             if gone:
                 self._look(self._list_claims())
                 self._delete(gone)
+                self._failed = []
         except StoreError as error:
             self._warn(f"could not delete old checkpoints: {error}")
+
+    def _sweep(self) -> None:
+        """Remove what processes that are gone have left half-written, once per process."""
+        try:
+            entries = [(*_attempt_of(entry.key), entry.modified) for entry in self._store.list("attempts/")]
+            published = {name for name, file, _ in entries if file == MANIFEST}
+            now = max(time for _, _, time in entries)
+            written: dict[AttemptName, datetime] = {}
+            for name, _, time in entries:
+                if name is not None and name not in published and name.claim_nonce != self._identity.nonce:
+                    written[name] = max(time, written.get(name, time))
+            pending = [(item, _attempt_of(item.key)[0]) for item in self._store.unfinished("attempts/")]
+            if not written and not pending:
+                return
+            closed = self._closed_nonces()
+
+            def is_gone(name: AttemptName, time: datetime) -> bool:
+                return retention.is_abandoned(name, written=time, closed=closed, now=now)
+
+            gone = [name for name, time in written.items() if is_gone(name, time)]
+            stale = [item for item, name in pending if name is not None and is_gone(name, item.modified)]
+            if gone or stale:
+                self._look(self._list_claims())
+                for item in stale:
+                    self._store.discard(item)
+                self._delete(gone)
+        except StoreError as error:
+            self._warn(f"could not remove what interrupted saves have left: {error}")
+
+    def _closed_nonces(self) -> set[str]:
+        keys = [entry.key for entry in self._store.list(CLAIMS) if entry.key.endswith(CLOSED)]
+        return {str(self._read_json(key).get("nonce")) for key in keys}
 
     def _delete(self, names: Iterable[AttemptName]) -> None:
         for name in names:
@@ -236,7 +280,6 @@ class Checkpoints:
             # The manifest goes first: an attempt is at no time a checkpoint with files missing.
             keys.sort(key=lambda key: (not key.endswith(MANIFEST), key))
             self._store.delete(keys)
-        self._failed = []
 
     # ------------------------------------------------------------------ the end
 
@@ -314,9 +357,8 @@ class Checkpoints:
     def _list_published(self) -> dict[AttemptName, Entry]:
         found: dict[AttemptName, Entry] = {}
         for entry in self._store.list("attempts/"):
-            _, folder, *rest = entry.key.split("/")
-            name = AttemptName.parse(folder)
-            if name is not None and rest == [MANIFEST]:
+            name, file = _attempt_of(entry.key)
+            if name is not None and file == MANIFEST:
                 found[name] = entry
         return found
 
@@ -350,6 +392,12 @@ def _claim_of(entry: Entry) -> ClaimName | None:
     if not stem.endswith(CLAIM) or stem.endswith((BASE, CLOSED)):
         return None
     return ClaimName.parse(stem.removesuffix(CLAIM))
+
+
+def _attempt_of(key: str) -> tuple[AttemptName | None, str]:
+    """The attempt and the name within it."""
+    _, folder, *rest = key.split("/")
+    return AttemptName.parse(folder), "/".join(rest)
 
 
 def _dump(**body: Any) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from spot_trainer.clock import Clock
 from spot_trainer.loop import Run
 from spot_trainer.state import Stateful
-from spot_trainer.store import Buffer, Entry, NotFound, Store
+from spot_trainer.store import Buffer, Entry, NotFound, Store, Unfinished
 
 
 class MemoryStore:
@@ -27,6 +27,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.left_behind: list[Unfinished] = []
         self._times: dict[str, datetime] = {}
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._lock = threading.Lock()
@@ -74,6 +75,14 @@ class MemoryStore:
             for key in keys:
                 self.objects.pop(key, None)
                 self._times.pop(key, None)
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        with self._lock:
+            return [item for item in self.left_behind if item.key.startswith(prefix)]
+
+    def discard(self, what: Unfinished) -> None:
+        with self._lock:
+            self.left_behind.remove(what)
 
     def _write(self, key: str, data: bytes) -> None:
         self._now += timedelta(seconds=1)
@@ -127,6 +136,14 @@ class FaultyStore:
         for key in keys:
             self._fault("delete", key)
             self._store.delete([key])
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        self._fault("list", prefix)
+        return self._store.unfinished(prefix)
+
+    def discard(self, what: Unfinished) -> None:
+        self._fault("delete", what.key)
+        self._store.discard(what)
 
 
 class FakeClock:

@@ -1,6 +1,6 @@
 """What the checkpoint protocol needs of a place to keep bytes, and no more.
 
-Seven operations on keys below one root. Invariants that every implementation must keep:
+A few operations on keys below one root. Invariants that every implementation must keep:
 `create` lets exactly one of many callers win and never shows a partial object; when
 `put` or `create` has returned, the bytes survive the loss of the machine; `list` shows
 everything that was created before the call. Nothing relies on the order of a listing or
@@ -28,6 +28,16 @@ class Entry:
     size: int
     modified: datetime
     """By the store's clock; only compared with other times of the same store."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What a write that did not end has left behind; no listing shows it."""
+
+    key: str
+    handle: str
+    """For `discard`."""
+    modified: datetime
 
 
 class StoreError(Exception):
@@ -82,6 +92,12 @@ class Store(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete the objects in the order given; absent ones are fine."""
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        """Writes below the prefix that have not ended; they may still be going on."""
+
+    def discard(self, what: Unfinished) -> None:
+        """Remove what an unfinished write has left; one that goes on will fail."""
 
 
 def create_ours(store: Store, key: str, data: bytes) -> bool:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spot_trainer.contract import OutcomeReason
-from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable
+from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable, Unfinished
 
 _TEMPORARY = ".tmp-"
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -54,12 +54,20 @@ class LocalStore:
         return self._root.as_uri()
 
     def list(self, prefix: str) -> list[Entry]:
-        entries: list[Entry] = []
+        return [entry for entry in self._walk(prefix) if not _is_temporary(entry.key)]
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        found = (entry for entry in self._walk(prefix) if _is_temporary(entry.key))
+        return [Unfinished(entry.key, entry.key, entry.modified) for entry in found]
+
+    def discard(self, what: Unfinished) -> None:
+        self.delete([what.handle])
+
+    def _walk(self, prefix: str) -> Sequence[Entry]:
+        entries = []
         with _translated(self._root / prefix):
             for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_absent):
                 for name in names:
-                    if name.startswith(_TEMPORARY):
-                        continue
                     path = os.path.join(folder, name)
                     # A file may vanish between the listing and the look at it (retention of a peer).
                     with contextlib.suppress(FileNotFoundError):
@@ -145,6 +153,10 @@ class LocalStore:
                 os.unlink(temporary)
             raise
         return temporary
+
+
+def _is_temporary(key: str) -> bool:
+    return os.path.basename(key).startswith(_TEMPORARY)
 
 
 def _after(buffers: Sequence[memoryview], num_bytes: int) -> list[memoryview]:

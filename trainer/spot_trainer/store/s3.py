@@ -31,7 +31,7 @@ from botocore.exceptions import (
 )
 
 from spot_trainer.contract import Env, OutcomeReason
-from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable
+from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable, Unfinished
 
 T = TypeVar("T")
 
@@ -164,6 +164,31 @@ class S3Store:
         for key in keys:
             where = {"Bucket": self._bucket, "Key": self._root + key}
             self._attempt(key, functools.partial(self._client.delete_object, **where))
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        def request() -> Sequence[Unfinished]:
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._root + prefix
+            )
+            return [
+                Unfinished(item["Key"].removeprefix(self._root), item["UploadId"], item["Initiated"])
+                for page in pages
+                for item in page.get("Uploads", ())
+            ]
+
+        return self._attempt(prefix, request)
+
+    def discard(self, what: Unfinished) -> None:
+        def request() -> None:
+            try:
+                self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._root + what.key, UploadId=what.handle
+                )
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+
+        self._attempt(what.key, request)
 
     def _put_parts(self, key: str, views: Sequence[memoryview]) -> None:
         where = {"Bucket": self._bucket, "Key": self._root + key}
