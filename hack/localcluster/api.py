@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import ssl
 import threading
 from pathlib import Path
@@ -83,6 +84,9 @@ class ApiClient:
 
     def _connection(self) -> http.client.HTTPSConnection:
         known: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if known is not None and _is_dropped(known):
+            known.close()
+            known = None
         if known is None:
             known = http.client.HTTPSConnection(
                 "127.0.0.1", self._port, context=self._context, timeout=_TIMEOUT_SECONDS
@@ -90,6 +94,12 @@ class ApiClient:
             self._local.connection = known
             self._open.append(known)
         return known
+
+
+def _is_dropped(connection: http.client.HTTPSConnection) -> bool:
+    """Whether the server has hung up since the last answer, as it does after a minute and a half."""
+    # Between two requests nothing is due: what can be read is the end of the connection.
+    return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
 
 
 def _error(status: int, text: bytes) -> ApiError:

@@ -33,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ConnectionRefusedError:
+        print("error: the process that held the cluster is gone; run `down` to clear away", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -267,6 +267,8 @@ class CheckpointStatus:
     name: str
     step: int
     time: datetime
+    location: str = ""
+    """Where it is kept, for people and to notice a change; empty: written by a version that did not say."""
 
 
 @dataclass(frozen=True, kw_only=True)

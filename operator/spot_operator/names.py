@@ -94,6 +94,7 @@ class Reason(StrEnum):
     SPOT_ONLY = "SpotOnly"
     STOP_SIGNAL = "StopSignal"
     STOPPING = "Stopping"
+    STORAGE_CHANGED = "StorageChanged"
     SUSPENDED = "Suspended"
     TRAINER_REFUSED = "TrainerRefused"
     UNSCHEDULABLE = "Unschedulable"

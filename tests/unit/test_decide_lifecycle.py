@@ -338,10 +338,11 @@ def pending(scheduler_message: str = "0/3 nodes are available") -> Observation:
 
 def test_waiting_for_spot_too_long_moves_the_job_to_on_demand() -> None:
     observation = replace(pending(), spec=make_spec(fallback=FallbackSpec(after_pending_seconds=300)))
-    assert step(observation, after=199).actions == ()
-    moved = step(observation, after=200)
+    observation = replace(observation, status=step(observation).status)
+    assert step(observation, after=299).actions == ()
+    moved = step(observation, after=300)
     assert deleted(moved) == [POD_UID]
-    gone = step(replace(observation, status=moved.status, pods=()), after=201)
+    gone = step(replace(observation, status=moved.status, pods=()), after=301)
     assert gone.status.gang is not None
     assert gone.status.gang.capacity_type is CapacityType.ON_DEMAND
     assert gone.status.restarts.interruptions == 0

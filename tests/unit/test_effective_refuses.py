@@ -41,3 +41,22 @@ def test_a_value_of_another_kind_is_refused(field: str, value: Any) -> None:
     spec = parse(BASE | {"spec": BASE["spec"] | {field: value}})
     assert isinstance(spec, InvalidSpec)
     assert spec.field == f"spec.{field}"
+
+
+@pytest.mark.parametrize(
+    "path", ["//checkpoints", "/./checkpoints", "checkpoints", "./checkpoints/x", "/a/../checkpoints"]
+)
+def test_however_it_is_spelt_the_checkpoint_volume_is_not_covered(path: str) -> None:
+    """The API server checks the plain spelling only; its budget for rules allows no more."""
+    mounts = [{"name": "v", "mountPath": path}]
+    container = {"name": "trainer", "image": "i", "volumeMounts": mounts}
+    spec = parse(merge(BASE, {"spec": {"template": {"spec": {"containers": [container]}}}}))
+    assert isinstance(spec, InvalidSpec)
+    assert spec.why == "the operator mounts the checkpoint volume at /checkpoints; mount yours elsewhere"
+
+
+@pytest.mark.parametrize("path", ["/data/checkpoints", "/checkpoints-old", "/.checkpoints", "/my..data"])
+def test_other_mounts_are_the_users(path: str) -> None:
+    container = {"name": "trainer", "image": "i", "volumeMounts": [{"name": "v", "mountPath": path}]}
+    spec = parse(merge(BASE, {"spec": {"template": {"spec": {"containers": [container]}}}}))
+    assert isinstance(spec, JobSpec)

@@ -299,6 +299,13 @@ _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
 _DEADLINE: Final[tuple[Rule[api.Deadline], ...]] = (
     Rule(
         field="finishBy",
+        cel="!has(self.finishBy) || "
+        "(self.finishBy.getFullYear() >= 2000 && self.finishBy.getFullYear() < 9999)",
+        message="the year must lie between 2000 and 9998; to have no deadline, remove deadline",
+        holds=lambda d: d.finish_by is None or 2000 <= d.finish_by.year < 9999,
+    ),
+    Rule(
+        field="finishBy",
         cel="has(self.finishBy) || has(self.secondsAfterCreation)",
         message="say when the run must be done: set either finishBy or secondsAfterCreation",
         holds=lambda d: d.finish_by is not None or d.seconds_after_creation is not None,

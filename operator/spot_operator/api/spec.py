@@ -29,7 +29,8 @@ def _from_pod_template(path: str) -> Any:
 
 
 Seconds = Annotated[StrictInt, Field(ge=1, le=_TEN_YEARS)]
-Count = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
+# Failures are counted among the last 50 restarts that status remembers; a greater limit is never passed.
+FailureLimit = Annotated[StrictInt, Field(ge=0, le=49)]
 Price = Annotated[str, Field(max_length=19)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
 NodeSelector = Annotated[dict[str, str], Field(max_length=64)]
@@ -227,11 +228,11 @@ class FailureRule(Shape):
 
 
 class FailurePolicy(Shape):
-    backoff_limit: Count | None = None
+    backoff_limit: FailureLimit | None = None
     """Failures within the window after which the job fails. Unset: 6."""
     window_seconds: Seconds | None = None
     """Length of the window in which failures count. Unset: 3600."""
-    out_of_memory_limit: Count | None = None
+    out_of_memory_limit: FailureLimit | None = None
     """Times the program may run out of memory before the job fails. Unset: 2."""
     rules: Annotated[tuple[FailureRule, ...], Field(max_length=20)] | None = None
     """Not supported yet."""

@@ -3,14 +3,20 @@
 Host networking, privileges and the like are the business of the cluster's own policies.
 """
 
+import re
 from typing import Final
 
 from spot_operator.api import spec as api
 from spot_operator.api.rule import Rule
 
 MOUNT_PATH: Final = "/checkpoints"
-RESERVED_ENV: Final = ("SPOT_", "PET_")
+RESERVED_ENV: Final = ("SPOT_", "PET_", "KUBEFLOW_TRAINER_")
 RESERVED_VOLUMES: Final = ("spot-checkpoints", "spot-status")
+
+
+# However it is spelt (//checkpoints, ./checkpoints), and wherever ".." may lead. A regular expression
+# costs the API server more than its budget for CEL: there only the usual spelling is refused.
+_COVERS_MOUNT: Final = f"^/*([.]/+)*{MOUNT_PATH[1:]}(/|$)|(^|/)[.][.](/|$)"
 
 
 def trainer_of(spec: api.Spec) -> api.Container | None:
@@ -22,10 +28,7 @@ def trainer_of(spec: api.Spec) -> api.Container | None:
 
 
 def _mounts_checkpoints(container: api.Container) -> bool:
-    return any(
-        mount.mount_path == MOUNT_PATH or mount.mount_path.startswith(f"{MOUNT_PATH}/")
-        for mount in container.volume_mounts
-    )
+    return any(re.search(_COVERS_MOUNT, mount.mount_path) is not None for mount in container.volume_mounts)
 
 
 def _sets_reserved_env(spec: api.Spec) -> bool:
@@ -108,9 +111,11 @@ TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
         field="template.spec.containers",
         cel=(
             f"{_POD}.containers.all(c, c.name != {_TRAINER} || !has(c.env) || "
-            "c.env.all(e, !e.name.startsWith('SPOT_') && !e.name.startsWith('PET_')))"
+            "c.env.all(e, !e.name.startsWith('SPOT_') && !e.name.startsWith('PET_') "
+            "&& !e.name.startsWith('KUBEFLOW_TRAINER_')))"
         ),
-        message="the operator sets SPOT_* and PET_* variables in the trainer container; rename yours",
+        message="the operator sets SPOT_*, PET_* and KUBEFLOW_TRAINER_* variables in the trainer container; "
+        "rename yours",
         holds=lambda s: not _sets_reserved_env(s),
         reason="FieldValueForbidden",
     ),

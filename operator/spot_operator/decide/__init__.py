@@ -18,7 +18,13 @@ from spot_operator.decide.draft import Draft
 from spot_operator.decide.gang import refresh_gang
 from spot_operator.decide.lifecycle import choose, create_missing, judge, launch, stop
 from spot_operator.decide.pod_conditions import note_pods
-from spot_operator.decide.progress import merge_report, newest_checkpoint, remaining_work_seconds
+from spot_operator.decide.progress import (
+    is_news,
+    location_name,
+    merge_report,
+    newest_checkpoint,
+    remaining_work_seconds,
+)
 from spot_operator.decide.retention import clean_up
 from spot_operator.decide.verdicts import upgraded
 from spot_operator.model import (
@@ -45,6 +51,7 @@ def take_stock(draft: Draft) -> Draft:
     """Remember what is seen now: pods, nodes, notices, progress, cost."""
     status, observation = draft.status, draft.observation
     report = observation.report
+    news = report if is_news(status.progress, report) else None
     status = replace(
         status,
         progress=merge_report(status.progress, report),
@@ -52,9 +59,10 @@ def take_stock(draft: Draft) -> Draft:
         deadline=draft.spec.deadline.finish_by if draft.spec.deadline is not None else None,
         checkpoint=newest_checkpoint(
             status.checkpoint,
-            name=report.checkpoint_name if report is not None else None,
-            step=report.durable_step if report is not None else None,
-            time=(report.durable_time or report.received) if report is not None else None,
+            name=news.checkpoint_name if news is not None else None,
+            step=news.durable_step if news is not None else None,
+            time=(news.durable_time or news.received) if news is not None else None,
+            location=location_name(draft.spec.checkpoint.location),
         ),
     )
     if status.gang is not None:
@@ -149,7 +157,7 @@ def decide(observation: Observation, now: datetime, settings: PolicySettings) ->
     )
     if is_finished(status):
         draft = clean_up(draft)
-        return Decision(status=draft.status, actions=draft.actions)
+        return Decision(status=draft.status, actions=draft.actions, next_look=_next_look(draft))
     for step in STEPS:
         if draft.done:
             break

@@ -11,7 +11,7 @@ from typing import Final
 from spot_operator.decide.fates import was_never_bound
 from spot_operator.decide.progress import remaining_work_seconds
 from spot_operator.model import FallbackPolicy, JobSpec, JobStatus, PolicySettings, Restart
-from spot_operator.names import CapacityType, Cause, Reason
+from spot_operator.names import CapacityType, Cause, ConditionType, Reason
 
 STICKY_REASONS: Final = frozenset({Reason.AFTER_INTERRUPTIONS, Reason.DEADLINE_NEAR, Reason.AFTER_PENDING})
 
@@ -124,13 +124,19 @@ def _deadline_near(
 
 
 def pending_since(status: JobStatus) -> datetime | None:
-    """Since when the gang has been waiting for a node."""
+    """Since when a pod of the gang has been waiting for a node.
+
+    A pod that could not be created, or waits for its volume, says nothing about capacity.
+    """
     gang = status.gang
-    if gang is None or gang.stop is not None:
+    if gang is None or gang.stop is not None or all(record.uid is None for record in gang.pods):
         return None
     if all(not was_never_bound(record, None) for record in gang.pods):
         return None
-    return gang.created_time
+    for condition in status.conditions:
+        if condition.type is ConditionType.CAPACITY_AVAILABLE and condition.status is False:
+            return max(gang.created_time, condition.last_transition_time)
+    return None
 
 
 def _after_pending(spec: JobSpec, status: JobStatus, now: datetime) -> Choice | None:

@@ -10,7 +10,7 @@ from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, pod_fate
 from spot_operator.decide.gang import has_ended, has_stop_signal
 from spot_operator.decide.pods import build_pod, pod_name
-from spot_operator.decide.progress import merge_outcome, newest_checkpoint
+from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
 from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
 from spot_operator.model import (
     CapacityStatus,
@@ -20,6 +20,7 @@ from spot_operator.model import (
     Gang,
     LastFailure,
     PodRecord,
+    Progress,
     Restart,
     Stop,
 )
@@ -56,7 +57,7 @@ def judge(draft: Draft) -> Draft:
         fate=fate,
         gang=gang,
         history=draft.status.recent_restarts,
-        durable_step=draft.status.progress.durable_step,
+        progress=draft.status.progress,
         now=draft.now,
         settings=draft.settings,
     )
@@ -107,6 +108,7 @@ def _conclude_gang(draft: Draft, gang: Gang, case: Case, verdict: Verdict) -> Dr
             name=outcome.checkpoint.name if outcome is not None and outcome.checkpoint is not None else None,
             step=outcome.checkpoint.step if outcome is not None and outcome.checkpoint is not None else None,
             time=ended,
+            location=location_name(draft.spec.checkpoint.location),
         ),
     )
     if verdict.ending is Ending.COMPLETE:
@@ -220,7 +222,10 @@ def stop(draft: Draft) -> Draft:
             "Normal", reason, f"stopping incarnation {gang.incarnation}: {intent.message}"
         )
     assert gang.stop is not None
-    for fate in gang_fates(draft):
+    fates = gang_fates(draft)
+    if all(fate.fate is Fate.NOT_CREATED for fate in fates):
+        draft = draft.look_at(draft.now)  # nothing has to end, and no event will say so
+    for fate in fates:
         if (
             fate.fate in (Fate.ALIVE, Fate.DEAD_NODE)
             and fate.pod is not None
@@ -298,6 +303,7 @@ def launch(draft: Draft) -> Draft:
             Reason.BACKOFF,
             f"incarnation {draft.status.incarnation + 1} starts at {due.replace(microsecond=0).isoformat()}",
         ).look_at(due)
+    draft = _start_over_elsewhere(draft)
     assert draft.status.capacity is not None
     incarnation = draft.status.incarnation + 1
     capacity_type = draft.status.capacity.type
@@ -315,6 +321,19 @@ def launch(draft: Draft) -> Draft:
         start_time=draft.status.start_time or draft.now,
     )
     return draft.say("Normal", Reason.LAUNCHING, f"launching incarnation {incarnation} on {capacity_type}")
+
+
+def _start_over_elsewhere(draft: Draft) -> Draft:
+    """Progress that lies in another store is no progress of this one."""
+    known, place = draft.status.checkpoint, location_name(draft.spec.checkpoint.location)
+    if known is None or known.location in ("", place):
+        return draft
+    draft = draft.with_status(checkpoint=None, progress=Progress(reported_time=draft.now))
+    return draft.say(
+        "Normal",
+        Reason.STORAGE_CHANGED,
+        f"checkpoints go to {place} instead of {known.location}; progress counts from what is found there",
+    )
 
 
 def _suspended(draft: Draft) -> Draft:

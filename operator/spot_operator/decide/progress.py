@@ -8,7 +8,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from spot_operator.model import CheckpointStatus, JobSpec, JobStatus, Progress, Report
+from spot_operator.model import (
+    CheckpointStatus,
+    JobSpec,
+    JobStatus,
+    Progress,
+    Report,
+    S3Location,
+    VolumeLocation,
+)
 from spot_trainer.contract import Outcome
 
 RATE_WEIGHT: Final = 0.3
@@ -19,7 +27,7 @@ MIN_RATE_INTERVAL_SECONDS: Final = 1.0
 
 def merge_report(progress: Progress, report: Report | None) -> Progress:
     """Progress after `report`; measured by the operator's own clock, not the pod's."""
-    if report is None or (progress.reported_time is not None and report.received <= progress.reported_time):
+    if report is None or not is_news(progress, report):
         return progress
     durable_step, durable_time = progress.durable_step, progress.durable_time
     if report.durable_step is not None and report.durable_step > (
@@ -93,12 +101,30 @@ def merge_outcome(progress: Progress, outcome: Outcome | None, now: datetime) ->
     return replace(progress, durable_step=outcome.checkpoint.step, durable_time=now)
 
 
+def is_news(progress: Progress, report: Report | None) -> bool:
+    """Whether the report came after all that is known."""
+    return report is not None and (progress.reported_time is None or report.received > progress.reported_time)
+
+
 def newest_checkpoint(
-    current: CheckpointStatus | None, *, name: str | None, step: int | None, time: datetime | None
+    current: CheckpointStatus | None,
+    *,
+    name: str | None,
+    step: int | None,
+    time: datetime | None,
+    location: str,
 ) -> CheckpointStatus | None:
     if not name or step is None or time is None or (current is not None and current.step >= step):
         return current
-    return CheckpointStatus(name=name, step=step, time=time)
+    return CheckpointStatus(name=name, step=step, time=time, location=location)
+
+
+def location_name(location: S3Location | VolumeLocation) -> str:
+    """The place of checkpoints in one word; equal for equal places."""
+    if isinstance(location, VolumeLocation):
+        return f"persistentVolumeClaim/{location.claim_name}/{location.sub_path}".rstrip("/")
+    where = f"s3://{location.bucket}/{location.prefix}".rstrip("/")
+    return f"{where} at {location.endpoint}" if location.endpoint else where
 
 
 def remaining_work_seconds(status: JobStatus, spec: JobSpec) -> float | None:

@@ -23,6 +23,7 @@ from spot_operator.model import (
     Observation,
     PodCondition,
     PolicySettings,
+    Progress,
     Restart,
 )
 from spot_operator.names import CapacityType, Cause, Reason, StopReason
@@ -64,9 +65,21 @@ class Case:
     fate: PodFate
     gang: Gang
     history: tuple[Restart, ...]
-    durable_step: int | None
+    progress: Progress
     now: datetime
     settings: PolicySettings
+
+    @property
+    def durable_step(self) -> int | None:
+        return self.progress.durable_step
+
+    @property
+    def reported_unfinished(self) -> str | None:
+        """What the trainer library in this very pod said last, if that was not the end."""
+        said = self.progress
+        if said.incarnation != self.gang.incarnation or said.step is None or said.total_steps is None:
+            return None
+        return f"step {said.step} of {said.total_steps}" if said.step < said.total_steps else None
 
     @property
     def on_spot(self) -> bool:
@@ -325,6 +338,21 @@ def row_22_finished_by_itself(case: Case) -> Verdict | None:
     return Verdict(ending=Ending.COMPLETE, row="22", evidence="exit code 0, and nothing had told it to stop")
 
 
+def row_22_left_in_the_middle(case: Case) -> Verdict | None:
+    """The library writes an outcome whenever it ends; a program that went past it is not done."""
+    if case.exit_code != 0 or case.outcome is not None or case.reported_unfinished is None:
+        return None
+    if not case.ended_before_stop():
+        return None
+    return Verdict(
+        ending=Ending.RELAUNCH,
+        row="22",
+        evidence=f"exit code 0 without an outcome, at {case.reported_unfinished}",
+        cause=Cause.FAILURE,
+        charged=True,
+    )
+
+
 def row_22_exit_zero_when_told(case: Case) -> Verdict | None:
     if case.exit_code != 0 or case.outcome is not None:
         return None
@@ -358,6 +386,7 @@ ROWS: Final[tuple[Row, ...]] = (
     row_0_intentional_stop,
     row_2_out_of_memory,
     row_4_scheduler_preemption,
+    row_22_left_in_the_middle,
     row_22_finished_by_itself,
     row_crash_before_notice,
     row_5_confirmed_reclaim,
