@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import spot_trainer as spot
-from spot_trainer import cadence, compare, farewell, layout, snapshot, writer
+from spot_trainer import cadence, compare, farewell, layout, retention, snapshot, writer
 from spot_trainer.cadence import StepCost, automatic_interval
+from spot_trainer.contract import ContractError
 from spot_trainer.farewell import Farewell
 from spot_trainer.lineage import AttemptName
 from spot_trainer.manifest import Damaged, FileRecord, Manifest
 from spot_trainer.notice import LISTENER
+from spot_trainer.retention import Published
 from spot_trainer.saver import Save, Saver
-from spot_trainer.store import Buffer, StoreUnavailable
+from spot_trainer.store import Buffer, StoreUnavailable, Unfinished
 from spot_trainer.testing import FaultyStore, MemoryStore
 
 NAME = AttemptName.make(5, 1, "0123456789abcdef", 1)
@@ -286,7 +291,7 @@ def train(store: MemoryStore, *, total: int, after: Callable[[spot.Run], None], 
         with run:
             for step in run.steps(total):
                 values.weight.add_(1.0)
-                if step + 1 == 2:
+                if step + 1 == 2 and total > 3:
                     run._session._begin_save()
                 after(run)
                 run.step_done()
@@ -388,3 +393,148 @@ def test_the_cost_of_a_save_is_what_steps_beside_it_take_longer() -> None:
     cost = cost.at_save().after_step_beside_save(0.3).after_step_beside_save(0.1)
     assert cost.extra_seconds == pytest.approx(0.2)
     assert cost.at_save().extra_seconds == 0.0
+
+
+# ---------------------------------------------------------------------- workers
+
+
+class Augmented(torch.utils.data.Dataset[torch.Tensor]):
+    """Draws from all three generators for each sample."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([index, random.random(), float(np.random.random()), float(torch.rand(()))])
+
+
+def batches_of(
+    store: MemoryStore, *, num_workers: int, stop_at: int | None = None, epochs: int = 2
+) -> list[Any]:
+    torch.manual_seed(1)
+    sampler = spot.ShuffledSampler(12, seed=3)
+    loader = torch.utils.data.DataLoader(Augmented(), batch_size=4, sampler=sampler, num_workers=num_workers)
+    run = spot.Run(checkpoint=store, sampler=sampler, record_metrics=False)
+    seen = []
+    try:
+        with run:
+            for batch in run.batches(loader, epochs=epochs):
+                seen.append(batch.tolist())
+                if run.step + 1 == stop_at:
+                    LISTENER.request()
+                run.step_done()
+    except SystemExit:
+        return seen
+    return seen
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+def test_workers_augment_a_sample_alike_wherever_the_epoch_is_entered(stop_at: int) -> None:
+    whole = batches_of(MemoryStore(), num_workers=2)
+    assert len({tuple(row[1:]) for batch in whole for row in batch}) == 24
+    store = MemoryStore()
+    parts = batches_of(store, num_workers=2, stop_at=stop_at) + batches_of(store, num_workers=2)
+    assert parts == whole
+
+
+def test_workers_that_live_on_are_refused() -> None:
+    sampler = spot.ShuffledSampler(12)
+    loader = torch.utils.data.DataLoader(
+        Augmented(), batch_size=4, sampler=sampler, num_workers=1, persistent_workers=True
+    )
+    run = spot.Run(sampler=sampler)
+    with pytest.raises(ValueError, match="persistent_workers"), run:
+        next(run.batches(loader, epochs=1))
+
+
+# ---------------------------------------------------------------------- mistakes and mishaps
+
+
+@pytest.mark.parametrize("name", ["step", "event", "totalSteps", "capacityType"])
+def test_a_metric_must_not_take_the_name_of_what_each_line_has(name: str) -> None:
+    def train_with() -> None:
+        with spot.Run() as run:
+            for _ in run.steps(2):
+                run.step_done(**{name: 1})
+
+    with pytest.raises(ValueError, match=name):
+        train_with()
+
+
+def test_a_step_is_done_once() -> None:
+    def train_twice() -> None:
+        with spot.Run() as run:
+            for _ in run.steps(4):
+                run.step_done()
+                run.step_done()
+
+    with pytest.raises(RuntimeError, match="called twice"):
+        train_twice()
+
+
+@pytest.mark.parametrize("arguments", [{"checkpoint": ""}, {"interval_seconds": -1}, {"interval_seconds": 0}])
+def test_arguments_that_nobody_can_mean_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ContractError, match=next(iter(arguments))):
+        spot.Run(**arguments)
+
+
+def test_a_run_whose_records_were_deleted_can_be_found_again(capsys: pytest.CaptureFixture[str]) -> None:
+    store = MemoryStore()
+    weights = spot.Values(weight=torch.zeros(2))
+    run = spot.Run(checkpoint=store, record_metrics=False, values=weights)
+    with run:
+        for step in run.steps(6):
+            weights.weight.add_(1.0)
+            if step == 2:
+                assert run.save()
+                store.objects.clear()
+            run.step_done()
+    assert "somebody has deleted the records of this run" in capsys.readouterr().out
+    again = spot.Run(
+        checkpoint=store, record_metrics=False, values=(found := spot.Values(weight=torch.zeros(2)))
+    )
+    with again:
+        assert list(again.steps(6)) == []
+    assert found.weight.tolist() == [6.0, 6.0]
+
+
+# ---------------------------------------------------------------------- retention and what is left behind
+
+
+def test_milestones_stay_for_good() -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    steps = [130, 120, 105, 90, 40, 10]
+    kept = {130, 120}
+    lineage = [
+        Published(AttemptName.make(step, 1, "0" * 16, step), now - timedelta(hours=1 + n))
+        for n, step in enumerate(steps)
+    ]
+    gone = retention.superseded(lineage, keep=2, now=now, keep_every_steps=100)
+    # 105 is the first at or after 100, 10 the first of all.
+    assert set(steps) - {name.step for name in gone} == kept | {105, 10}
+
+
+def test_what_the_dead_have_left_goes_and_what_may_still_be_written_stays() -> None:
+    store = MemoryStore()
+    late = "1111111111111111"
+
+    def leave(nonce: str, count: int) -> str:
+        name = AttemptName.make(3, 1, nonce, count)
+        store.put(f"{writer.folder(name)}data-00000.bin", [b"half"])
+        return f"{writer.folder(name)}data-00000.bin"
+
+    old = leave("2222222222222222", 1)
+    store.left_behind.append(Unfinished(old, "upload-old", store._now))
+    store.advance(timedelta(hours=2))
+    fresh = leave(late, 1)
+    store.left_behind.append(Unfinished(fresh, "upload-fresh", store._now))
+    closed = leave("3333333333333333", 1)
+    closing = {"formatVersion": 1, "nonce": "3333333333333333", "outcome": "stopped", "checkpoint": ""}
+    store.put("claims/19700101T000000Z-local-00000001.closed.json", [json.dumps(closing).encode()])
+    store.put("claims/19700101T000000Z-local-00000001.json",
+              [json.dumps({"formatVersion": 1, "nonce": "3333333333333333"}).encode()])  # fmt: skip
+    assert train(store, total=3, after=lambda _run: None) == 0
+    assert old not in store.objects
+    assert closed not in store.objects
+    assert fresh in store.objects
+    assert [item.handle for item in store.left_behind] == ["upload-fresh"]

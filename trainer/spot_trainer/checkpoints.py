@@ -73,6 +73,7 @@ class Checkpoints:
         self._store, self._identity, self._keep, self._clock = store, identity, keep, clock
         self._warn, self._retention_delay, self._keep_every = warn, retention_delay, keep_every_steps
         self._has_swept = False
+        self._base: dict[str, Any] | None = None
         self._num_attempts = 0
         self._inherited: tuple[AttemptName, ...] = ()
         self._published: set[AttemptName] = set()
@@ -122,8 +123,8 @@ class Checkpoints:
         if loaded is not None:
             position = found.candidates.index(loaded.name)
             self._inherited = found.candidates[position:]
-        base = {"name": str(loaded.name), "step": loaded.name.step} if loaded else None
-        content = _dump(nonce=self._identity.nonce, checkpoint=base)
+        self._base = {"name": str(loaded.name), "step": loaded.name.step} if loaded else None
+        content = _dump(nonce=self._identity.nonce, checkpoint=self._base)
         if not create_ours(self._store, f"{CLAIMS}{self._identity.claim}{BASE}", content):
             raise Fenced(f"another process recorded a base for {self._identity.claim}")
         self._look(self._list_claims())
@@ -199,7 +200,10 @@ class Checkpoints:
             files=files,
             environment=environment,
         )
-        self._look(self._list_claims())
+        claims = self._list_claims()
+        self._look(claims)
+        if me.claim not in claims:
+            self._record_again()
         if not create_ours(self._store, writer.folder(name) + MANIFEST, manifest.to_bytes()):
             raise StoreRefused(OutcomeReason.STORE_UNSUPPORTED, f"{name} was published by somebody else")
         self._failed.remove(name)
@@ -209,6 +213,19 @@ class Checkpoints:
             self._has_swept = True
             self._sweep()
         return name
+
+    def _record_again(self) -> None:
+        """Our claim is gone: without it no later process would find what we publish."""
+        self._warn(
+            f"somebody has deleted the records of this run in {self._store.uri}; they are written again, "
+            "what else was deleted is lost"
+        )
+        self._check_run()
+        me = self._identity
+        content = _dump(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
+        if not create_ours(self._store, f"{CLAIMS}{me.claim}{CLAIM}", content):
+            raise Fenced(f"another process holds the claim {me.claim}")
+        create_ours(self._store, f"{CLAIMS}{me.claim}{BASE}", _dump(nonce=me.nonce, checkpoint=self._base))
 
     def _retain(self) -> None:
         """Delete what was superseded long enough ago; trouble here is only worth a warning."""

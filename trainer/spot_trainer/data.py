@@ -23,7 +23,7 @@ class ShuffledSampler(Sampler[int]):
 
     def __init__(self, dataset: Sized | int, *, seed: int = 0, shuffle: bool = True) -> None:
         self._num_samples = dataset if isinstance(dataset, int) else len(dataset)
-        self._seed = seed
+        self.seed = seed
         self._shuffle = shuffle
         self.epoch = 0
         self.position = 0
@@ -62,7 +62,7 @@ class ShuffledSampler(Sampler[int]):
     def state_dict(self) -> dict[str, Any]:
         return {
             "num_samples": self._num_samples,
-            "seed": self._seed,
+            "seed": self.seed,
             "shuffle": self._shuffle,
             "epoch": self.epoch,
             "position": self.position,
@@ -72,7 +72,7 @@ class ShuffledSampler(Sampler[int]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, now in (
             ("num_samples", self._num_samples),
-            ("seed", self._seed),
+            ("seed", self.seed),
             ("shuffle", self._shuffle),
         ):
             if state_dict[name] != now:
@@ -92,4 +92,4 @@ class ShuffledSampler(Sampler[int]):
         return self._cached
 
     def _epoch_seed(self, purpose: str) -> int:
-        return xxhash.xxh3_64_intdigest(f"{purpose}/{self._seed}/{self.epoch}".encode()) >> 1
+        return xxhash.xxh3_64_intdigest(f"{purpose}/{self.seed}/{self.epoch}".encode()) >> 1

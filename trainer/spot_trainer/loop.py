@@ -24,6 +24,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from torch.utils.data import DataLoader
 
+from spot_trainer import workers
 from spot_trainer.clock import Clock
 from spot_trainer.contract import ContractError, ExitCode, Outcome, OutcomeKind, OutcomeReason
 from spot_trainer.data import ShuffledSampler
@@ -35,6 +36,8 @@ from spot_trainer.state import State
 from spot_trainer.store import Store, open_store
 
 Batch = TypeVar("Batch")
+
+_LINE_KEYS = frozenset({"time", "event", "step", "incarnation", "capacityType", "totalSteps"})
 
 
 class Run:
@@ -144,6 +147,10 @@ class Run:
         while sampler.epoch < epochs and not self._session.is_finished:
             # Otherwise iter() draws from the global generator, once more after each resume.
             loader.generator = sampler.generator()
+            if loader.num_workers:
+                loader.worker_init_fn = workers.SeededBySample(
+                    sampler.seed, sampler.epoch, loader.worker_init_fn
+                )
             epoch = sampler.epoch
             for batch in iter(loader):
                 self._batch_size, self._drops_last = loader.batch_size or 1, loader.drop_last
@@ -165,6 +172,15 @@ class Run:
         Metrics are plain numbers for logs and progress. Does not return if the run has
         to stop; the script is left through SystemExit, so that `finally` blocks run.
         """
+        if taken := sorted(_LINE_KEYS & metrics.keys()):
+            raise ValueError(
+                f"step_done() got metrics named {taken}, which every line has already: rename them"
+            )
+        if self._step_at_yield is not None and self.step != self._step_at_yield:
+            raise RuntimeError(
+                "step_done() was called twice for one step: call it once, after optimizer.step(); with "
+                "gradient accumulation let one step of the loop be all its micro-batches"
+            )
         extra: dict[str, Any] = {}
         if self._sampler is not None and self._batch_size:
             extra = {"epoch": self._sampler.epoch}
@@ -200,6 +216,11 @@ class Run:
             raise ValueError(
                 "run.batches needs DataLoader(dataset, batch_size=..., sampler=ShuffledSampler(dataset)), "
                 "so that a resume finds its position again; for any other loader use run.steps"
+            )
+        if loader.num_workers and loader.persistent_workers:
+            raise ValueError(
+                "DataLoader(persistent_workers=True) carries random numbers from one epoch into the next, "
+                "which no resume can repeat: leave it out"
             )
         if sampler is not self._sampler:
             raise ValueError("give the loader's sampler to the run: spot_trainer.Run(sampler=sampler, ...)")

@@ -45,7 +45,7 @@ def superseded(
         raise ValueError("at least one checkpoint is kept")
     gone: list[AttemptName] = []
     verified: list[datetime] = []
-    older = [each.name.step for each in lineage[1:]] + [-1]
+    older = [*(each.name.step for each in lineage[1:]), -1][: len(lineage)]
     for checkpoint, step_before in zip(lineage, older, strict=True):
         # The moment when `keep` verified checkpoints newer than this one existed.
         is_superseded = len(verified) >= keep and now - verified[-keep] > delay

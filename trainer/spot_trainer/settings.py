@@ -58,6 +58,10 @@ def read_settings(
     """Settings from the operator's environment, else from the arguments; raises ContractError."""
     if int(environ.get("WORLD_SIZE") or 1) > 1:
         raise ContractError("this version trains with one process per job (WORLD_SIZE=1)")
+    if interval_seconds != "auto" and not interval_seconds > 0:
+        raise ContractError(f'interval_seconds is {interval_seconds}: use a positive number, or "auto"')
+    if checkpoint is not None and not str(checkpoint):
+        raise ContractError('checkpoint is "": name a directory, file:///path or s3://bucket/prefix')
     if keep < 2:
         raise ContractError("keep must be at least 2: with 1 a damaged newest checkpoint leaves nothing")
     if not Environment.is_present(environ):

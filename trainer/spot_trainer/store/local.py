@@ -21,6 +21,7 @@ from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnava
 
 _TEMPORARY = ".tmp-"
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -37,6 +38,8 @@ def _translated(path: str | Path) -> Iterator[None]:
                 OutcomeReason.STORE_ACCESS_DENIED,
                 f"{text}; the volume must be writable for uid {os.getuid()}",
             ) from error
+        if error.errno in _FULL:
+            text = f"{text}: the volume is full; enlarge it, or lower spec.checkpoint.keepLast"
         raise StoreUnavailable(text) from error
 
 
