@@ -57,6 +57,7 @@ class Weed:
             f"-master.port.grpc={_free_ports(1)[0]}", f"-volume.port.grpc={_free_ports(1)[0]}",
             f"-filer.port.grpc={_free_ports(1)[0]}", f"-s3.port.grpc={_free_ports(1)[0]}",
             "-master.volumeSizeLimitMB=64", "-volume.max=20",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         ]  # fmt: skip
         with open(self._folder / "weed.log", "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
@@ -93,7 +94,9 @@ class Weed:
             region_name="us-east-1",
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
-            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+            config=Config(
+                parameter_validation=False, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
+            ),
         )
 
 

@@ -41,6 +41,9 @@ PART_BYTES = 64 * 1024 * 1024
 PARALLEL_PARTS = 4
 """Parts of one object that travel at once; one connection carries about 100 MB/s in clouds."""
 
+READ_TIMEOUT_SECONDS = 20
+"""Of silence, not of the whole request."""
+
 RETRY_DELAYS_SECONDS = (0.1, 0.5)
 """Before the second and the third try of a request that may succeed then."""
 
@@ -70,7 +73,7 @@ def make_client() -> Any:
         endpoint_url=endpoint or None,
         config=Config(
             connect_timeout=3,
-            read_timeout=20,
+            read_timeout=READ_TIMEOUT_SECONDS,
             retries={"total_max_attempts": 1, "mode": "standard"},
             s3={"payload_signing_enabled": False} | ({"addressing_style": "path"} if endpoint else {}),
             # It would refuse a memoryview as a body, which everything below it takes.
