@@ -22,8 +22,9 @@ START_SECONDS = 60.0
 class Weed:
     """Starts, is killed (SIGTERM takes it longer than a test has) and starts again on the same data."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
-        self._binary, self._folder = binary, folder
+    def __init__(self, binary: str, folder: Path, *, max_volumes: int = 20) -> None:
+        """Holds up to `max_volumes` times 64 MB; what is deleted counts until it is compacted."""
+        self._binary, self._folder, self._max_volumes = binary, folder, max_volumes
         self._ports = _free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         identity = {
@@ -56,7 +57,7 @@ class Weed:
             "-s3", f"-s3.port={s3}", f"-s3.config={self._folder / 's3.json'}",
             f"-master.port.grpc={_free_ports(1)[0]}", f"-volume.port.grpc={_free_ports(1)[0]}",
             f"-filer.port.grpc={_free_ports(1)[0]}", f"-s3.port.grpc={_free_ports(1)[0]}",
-            "-master.volumeSizeLimitMB=64", "-volume.max=20",
+            "-master.volumeSizeLimitMB=64", f"-volume.max={self._max_volumes}",
         ]  # fmt: skip
         with open(self._folder / "weed.log", "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
