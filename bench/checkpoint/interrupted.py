@@ -31,9 +31,7 @@ def compute_until_noticed(num_signals: int) -> None:
 
 def train(place: str) -> None:
     trainee = Trainee()
-    run = spot.Run(
-        checkpoint=place, interval_seconds=3600, model=trainee.model, optimizer=trainee.optimizer
-    )
+    run = spot.Run(checkpoint=place, interval_seconds=3600, model=trainee.model, optimizer=trainee.optimizer)
     with run:
         for step in run.steps(10**9):
             began = time.perf_counter()

@@ -15,8 +15,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from checkpoint.measure import Contender, Goal, Measure, rate_measures, take_turns
 from spot_trainer import snapshot as snapshots
@@ -38,9 +40,7 @@ def measure_save(state: State, snapshot: snapshots.Snapshot, folder: Path) -> li
     place = folder / "save"
 
     def contender(name: str, run: Callable[[Path], object]) -> Contender:
-        return Contender(
-            name, lambda: run(place), before=place.mkdir, after=lambda: shutil.rmtree(place)
-        )
+        return Contender(name, lambda: run(place), before=place.mkdir, after=lambda: shutil.rmtree(place))
 
     def ours(place: Path) -> None:
         writer.write(LocalStore(place), ATTEMPT, snapshot)
@@ -102,7 +102,7 @@ def measure_restore(state: State, snapshot: snapshots.Snapshot, folder: Path) ->
                 "safetensors load_file + copy_",
                 lambda: copied(safetensors.torch.load_file(place / "safetensors" / "state")),
             ),
-            Contender("DCP load", lambda: dcp.load(dict(live), checkpoint_id=place / "dcp", no_dist=True)),
+            Contender("DCP load", lambda: load(dict(live), checkpoint_id=place / "dcp", no_dist=True)),
         ],
         rounds=ROUNDS,
     )
@@ -135,8 +135,8 @@ def _safetensors_save(state: State, place: Path) -> None:
 
 
 def _dcp_save(state: dict[str, Any], place: Path) -> None:
-    to = dcp.FileSystemWriter(place, sync_files=True, thread_count=WRITER_THREADS)
-    dcp.save(state, storage_writer=to, no_dist=True)
+    to = FileSystemWriter(place, sync_files=True, thread_count=WRITER_THREADS)
+    save(state, storage_writer=to, no_dist=True)
 
 
 def _sync(path: Path) -> None:

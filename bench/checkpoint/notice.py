@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from checkpoint.measure import Goal, Measure, say
+from spot_trainer.events import Event
 
 NUM_SIGNALS = 50
 NUM_EXITS = 3
@@ -57,7 +58,7 @@ def measure_exit(folder: Path) -> Measure:
         if code != EXIT_INTERRUPTED:
             raise RuntimeError(f"the training ended with {code} instead of {EXIT_INTERRUPTED}: {lines}")
         events = [json.loads(line) for line in lines if line.startswith("{")]
-        saves.append(next(event["seconds"] for event in events if event.get("event") == "Checkpoint"))
+        saves.append(next(event["seconds"] for event in events if event.get("event") == Event.CHECKPOINT))
         rest.append(wholes[-1] - step_seconds - saves[-1])
         say(f"SIGTERM to exit 75: {number + 1} of {NUM_EXITS}")
     return Measure(

@@ -15,8 +15,8 @@ import torch
 from checkpoint.measure import Measure
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot
+from matplotlib.axes import Axes
 
 OURS, PEER, MISSED = "#1f6feb", "#b9bec6", "#d1242f"
 NUM_COLUMNS = 2
@@ -41,8 +41,9 @@ def as_table(measures: Sequence[Measure]) -> str:
     for each in measures:
         value = each.skipped or ("" if each.value is None else f"{each.value:.4g} {each.unit}")
         ratio = "" if each.ratio is None else f"{each.ratio:.2f}x"
+        goal = "" if each.goal is None else str(each.goal)
         verdict = {True: "met", False: "MISSED", None: ""}[each.met]
-        lines.append(f"{each.name:<62} {value:>14} {ratio:>8}  {str(each.goal or ''):<34} {verdict}".rstrip())
+        lines.append(f"{each.name:<62} {value:>14} {ratio:>8}  {goal:<34} {verdict}".rstrip())
         lines += [f"    {peer:<58} {other:>9.4g}" for peer, other in each.against.items()]
     return "\n".join(lines)
 
@@ -80,4 +81,6 @@ def _bars(axes: Axes, title: str, group: Sequence[Measure]) -> None:
         for each in group
         if each.goal is not None and each.ratio is not None
     ]
-    axes.set_xlabel("\n".join(notes), fontsize=9, color=MISSED if any(e.met is False for e in group) else "black")
+    axes.set_xlabel(
+        "\n".join(notes), fontsize=9, color=MISSED if any(e.met is False for e in group) else "black"
+    )

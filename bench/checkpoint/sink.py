@@ -101,7 +101,7 @@ def _serve(connection: socket.socket, count: _Count) -> None:
                 held += data
             head, _, held = held.partition(b"\r\n\r\n")
             request, *lines = head.decode("latin-1").split("\r\n")
-            headers = dict((name.lower(), value.strip()) for name, _, value in (x.partition(":") for x in lines))
+            headers = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
             if headers.get("expect", "").lower() == "100-continue":
                 connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             left = int(headers.get("content-length", "0"))
@@ -115,7 +115,8 @@ def _serve(connection: socket.socket, count: _Count) -> None:
                 if not dropped:
                     return
                 left -= dropped
-            connection.sendall(_answer(*request.split(" ")[:2], count))
+            method, target, _ = request.split(" ")
+            connection.sendall(_answer(method, target, count))
 
 
 def _answer(method: str, target: str, count: _Count) -> bytes:

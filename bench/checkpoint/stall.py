@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from checkpoint import states
 from checkpoint.measure import Contender, Goal, Measure, Timings, take_turns
@@ -30,15 +31,15 @@ def measure(state: State, folder: Path) -> list[Measure]:
     background: list[Future[Any]] = []
 
     def dcp_async() -> None:
-        to = dcp.FileSystemWriter(place / "dcp", sync_files=True)
-        background.append(dcp.async_save(state, storage_writer=to))  # type: ignore[arg-type]
+        to = FileSystemWriter(place / "dcp", sync_files=True)
+        background.append(async_save(state, storage_writer=to))
 
     def dcp_wait() -> None:
         while background:
             background.pop().result()
         shutil.rmtree(place)
 
-    store = dist.HashStore()
+    store = torch._C._distributed_c10d.HashStore()
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         timings = take_turns(
