@@ -32,7 +32,9 @@ def measure(state: State, folder: Path) -> list[Measure]:
 
     def dcp_async() -> None:
         to = FileSystemWriter(place / "dcp", sync_files=True)
-        background.append(async_save(state, storage_writer=to))
+        saving = async_save(state, storage_writer=to)
+        assert isinstance(saving, Future)
+        background.append(saving)
 
     def dcp_wait() -> None:
         while background:
