@@ -54,7 +54,8 @@ class Weed:
         command = [
             self._binary, "server", f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}",
-            "-s3", f"-s3.port={s3}", f"-s3.config={self._folder / 's3.json'}",
+            # Its Iceberg catalog has a fixed port, which two servers on one machine would fight for.
+            "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", f"-s3.config={self._folder / 's3.json'}",
             f"-master.port.grpc={_free_ports(1)[0]}", f"-volume.port.grpc={_free_ports(1)[0]}",
             f"-filer.port.grpc={_free_ports(1)[0]}", f"-s3.port.grpc={_free_ports(1)[0]}",
             "-master.volumeSizeLimitMB=64", f"-volume.max={self._max_volumes}",
