@@ -2,11 +2,12 @@
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint check format lock generate clean
 
 help: ## Show this list
-	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 setup: ## Make .venv from the lock files
 	@hack/setup.sh
@@ -30,10 +31,15 @@ test-api: prepare ## Tests against a real API server
 test-e2e: prepare ## Tests with real kubelets and containers
 	@$(PYTEST) tests/e2e
 
+bench-checkpoint: ## Measure checkpoints beside their peers (6 minutes; BENCH_FLAGS=--only s3)
+	@hack/setup-bench.sh
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=bench:trainer:tests/support \
+		.venv-bench/bin/python -m checkpoint $(BENCH_FLAGS)
+
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo
+	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo bench/checkpoint
 	@.venv/bin/lint-imports --no-cache
 
 format: setup ## Format the code
@@ -47,4 +53,4 @@ lock: ## Renew the lock files (needs uv)
 	@hack/lock.sh
 
 clean: ## Remove what the targets above made in this folder (the cache in ~/.cache stays)
-	@rm -rf .venv demo-out e2e-out bench/out .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv .venv-bench demo-out e2e-out bench/out .mypy_cache .ruff_cache .pytest_cache

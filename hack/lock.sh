@@ -13,3 +13,5 @@ compile operator --extra operator
 compile trainer --extra trainer
 compile dev --extra operator --extra trainer --group dev
 compile torch --group torch --constraint requirements/dev.lock
+# Only the peers themselves: .venv-bench sees the packages of .venv, torch among them.
+compile bench --group bench --no-deps

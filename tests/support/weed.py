@@ -22,8 +22,9 @@ START_SECONDS = 60.0
 class Weed:
     """Starts, is killed (SIGTERM takes it longer than a test has) and starts again on the same data."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
-        self._binary, self._folder = binary, folder
+    def __init__(self, binary: str, folder: Path, *, max_volumes: int = 20) -> None:
+        """Holds up to `max_volumes` times 64 MB; what is deleted counts until it is compacted."""
+        self._binary, self._folder, self._max_volumes = binary, folder, max_volumes
         self._ports = _free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         identity = {
@@ -53,11 +54,12 @@ class Weed:
         command = [
             self._binary, "server", f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}",
-            "-s3", f"-s3.port={s3}", f"-s3.config={self._folder / 's3.json'}",
+            # Its Iceberg catalog has a fixed port, which two servers on one machine would fight for.
+            "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", f"-s3.config={self._folder / 's3.json'}",
             f"-master.port.grpc={_free_ports(1)[0]}", f"-volume.port.grpc={_free_ports(1)[0]}",
             f"-filer.port.grpc={_free_ports(1)[0]}", f"-s3.port.grpc={_free_ports(1)[0]}",
-            "-master.volumeSizeLimitMB=64", "-volume.max=20",
-            "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=64", f"-volume.max={self._max_volumes}",
+            "-s3.port.lance=0", "-master.telemetry=false",
         ]  # fmt: skip
         with open(self._folder / "weed.log", "ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)

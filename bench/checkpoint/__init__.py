@@ -1,0 +1,1 @@
+"""`make bench-checkpoint`: the checkpoint engine beside its peers, measured in one run."""
