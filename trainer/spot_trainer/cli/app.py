@@ -8,15 +8,19 @@ never in a traceback.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
 from spot_trainer import compare as comparing
 from spot_trainer.cli import comparison, console, inspection, tables
+from spot_trainer.cli.verify.schedule import Impossible, SignalChoice
 from spot_trainer.clock import Clock
 from spot_trainer.manifest import Damaged, TooNew
 from spot_trainer.store import Store, StoreError, open_store
@@ -39,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+OUTPUT = Path("spot-verify")
 Uri = Annotated[str, typer.Argument(metavar="URI", help="file:///path or s3://bucket/prefix")]
 
 
@@ -109,3 +114,63 @@ def history(context: typer.Context, uri: Uri) -> None:
     around: Surroundings = context.obj
     for line in comparing.history(around.open_store(uri)):
         console.print_line(json.dumps(line, separators=(",", ":")))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": False})
+def verify(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Such as: python train.py")],
+    times: Annotated[int, typer.Option(min=1, help="How often to interrupt.")] = 4,
+    signals: Annotated[SignalChoice, typer.Option("--signal", help="Which signal.")] = SignalChoice.BOTH,
+    at_step: Annotated[list[int] | None, typer.Option(help="Interrupt here; may be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option("--random", metavar="SEED", help="At random steps.")] = None,
+    output: Annotated[Path, typer.Option(help="Where curves.png and verdict.json go.")] = OUTPUT,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option(help="A file or directory that the script leaves, to be compared; may be repeated."),
+    ] = None,
+    patience: Annotated[float, typer.Option(help="Seconds without output until a script hangs.")] = 600.0,
+) -> None:
+    """Prove that a training script survives being stopped and killed.
+
+    It is run once uninterrupted and once interrupted, from an empty place for checkpoints each; then all
+    that both did is compared bit by bit. Scripts with spot_trainer.Run need nothing else; of others the
+    printed lines and the files named by --watch are compared. {dir} in the command or in --watch stands for
+    a directory of each run's own (also SPOT_VERIFY_DIR).
+    """
+    from spot_trainer.cli.verify import command as verifying
+
+    wish = verifying.Wish(
+        command=tuple(command),
+        times=times,
+        signals=signals,
+        at_steps=tuple(at_step or ()),
+        seed=seed,
+        watch=tuple(watch or ()),
+        output=output,
+        patience_seconds=patience,
+    )
+    try:
+        with _ended_by_sigterm(), console.live() as live:
+            verdict = verifying.verify(wish, live)
+    except Impossible as error:
+        console.print_error(f"could not be tried: {error}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        console.print_error("interrupted; the script's processes were ended and its places removed")
+        raise typer.Exit(130) from None
+    verifying.report(verdict, output, console.print_line)
+    raise typer.Exit(0 if verdict.is_equal else 1)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, so that no process of the script is left behind."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
