@@ -82,7 +82,7 @@ def test_a_checkpoint_damaged_on_disk_is_passed_over(reference: str, tmp_path: P
     content = bytearray(data.read_bytes())
     content[len(content) // 3] ^= 4
     data.write_bytes(content)
-    code, text = spot_trainer_command("inspect", uri)
+    code, text = spot_trainer_command("inspect", "--deep", uri)
     assert (code, f"attempts/{newest.name}  DAMAGED" in text) == (1, True), text
     with training(COMMAND, pod_environ(tmp_path, uri, incarnation=2)) as process:
         assert process.wait() == 0, process.report()

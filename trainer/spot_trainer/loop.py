@@ -90,7 +90,7 @@ class Run:
             self.state,
             store=opener,
             clock=clock or Clock(),
-            log_seconds=log_seconds,
+            log_seconds=log_seconds if self._settings.log_seconds is None else self._settings.log_seconds,
             record_metrics=record_metrics,
             save_in_background=save_in_background,
         )

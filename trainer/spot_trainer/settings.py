@@ -18,6 +18,10 @@ from spot_trainer.outcome import is_writer
 LOCAL_JOB_UID = "local"
 MAX_AUTOMATIC_SECONDS = 600.0
 """Whatever the arithmetic says: more work than this is not put at stake outside a pod."""
+VERIFY_INTERVAL_SECONDS = "SPOT_VERIFY_INTERVAL_SECONDS"
+"""Set by `spot-trainer verify` only: the interval, which may be a fraction of a second."""
+VERIFY_LOG_SECONDS = "SPOT_VERIFY_LOG_SECONDS"
+"""Set by `spot-trainer verify` only: it has to see each step in order to interrupt at one."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,6 +50,8 @@ class Settings:
     status_url: str | None = None
     status_ca_cert: str | None = None
     status_token: str | None = None
+    log_seconds: float | None = None
+    """Least time between two step lines; None: as the script says."""
 
 
 def read_settings(
@@ -83,7 +89,7 @@ def read_settings(
         incarnation=told.incarnation,
         capacity_type=told.capacity_type,
         interval_policy=told.checkpoint_interval_policy,
-        interval_seconds=told.checkpoint_interval_seconds,
+        interval_seconds=float(environ.get(VERIFY_INTERVAL_SECONDS) or told.checkpoint_interval_seconds),
         keep=told.checkpoint_keep,
         if_exists=told.checkpoint_if_exists,
         grace_seconds=told.grace_seconds,
@@ -92,6 +98,7 @@ def read_settings(
         status_url=told.status_url,
         status_ca_cert=told.status_ca_cert,
         status_token=told.status_token,
+        log_seconds=float(environ[VERIFY_LOG_SECONDS]) if environ.get(VERIFY_LOG_SECONDS) else None,
     )
 
 
