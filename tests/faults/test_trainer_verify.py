@@ -123,6 +123,12 @@ def test_a_sound_script_is_equal_over_sigterm_and_sigkill(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "spot-verify" / "verdict.json").read_text())["equal"] is True
 
 
+def test_generators_that_are_neither_seeded_nor_used_are_no_difference(tmp_path: Path) -> None:
+    script = SOUND.replace("np.random.seed(0); random.seed(0)", "")
+    code, text = verify(tmp_path, script, "--times=1", "--signal=KILL")
+    assert (code, "although rng.python begins differently in each run" in text) == (0, True), text
+
+
 @pytest.mark.parametrize(
     ("script", "cause"),
     [
@@ -138,6 +144,12 @@ def test_what_a_script_forgets_is_named(tmp_path: Path, script: str, cause: str,
     code, text = verify(tmp_path, script, "--times=1", "--at-step=25", f"--signal={number}")
     assert (code, f"likely cause: {cause}" in text) == (1, True), text
     assert "the first is state." in text
+
+
+def test_a_script_that_does_not_repeat_itself_is_told_so(tmp_path: Path) -> None:
+    script = SOUND.replace("torch.manual_seed(0)", "torch.seed()")
+    code, text = verify(tmp_path, script, "--times=1", "--signal=TERM")
+    assert (code, "the script does not repeat itself" in text) == (1, True), text
 
 
 def test_a_plain_script_is_compared_by_what_it_prints_and_saves(tmp_path: Path) -> None:

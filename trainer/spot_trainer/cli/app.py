@@ -118,7 +118,9 @@ def history(context: typer.Context, uri: Uri) -> None:
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": False})
 def verify(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Such as: python train.py")],
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND", help="After --, such as: -- python train.py")
+    ],
     times: Annotated[int, typer.Option(min=1, help="How often to interrupt.")] = 4,
     signals: Annotated[SignalChoice, typer.Option("--signal", help="Which signal.")] = SignalChoice.BOTH,
     at_step: Annotated[list[int] | None, typer.Option(help="Interrupt here; may be repeated.")] = None,
