@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from spot_trainer import compare as comparing
-from spot_trainer.cli import comparison, console, inspection, tables
+from spot_trainer.cli import comparison, console, inspection, quantities, tables
 from spot_trainer.cli.verify.schedule import Impossible, SignalChoice
 from spot_trainer.clock import Clock
 from spot_trainer.manifest import Damaged, TooNew
@@ -118,7 +118,9 @@ def history(context: typer.Context, uri: Uri) -> None:
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": False})
 def verify(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="Such as: python train.py")],
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND", help="After --, such as: -- python train.py")
+    ],
     times: Annotated[int, typer.Option(min=1, help="How often to interrupt.")] = 4,
     signals: Annotated[SignalChoice, typer.Option("--signal", help="Which signal.")] = SignalChoice.BOTH,
     at_step: Annotated[list[int] | None, typer.Option(help="Interrupt here; may be repeated.")] = None,
@@ -160,6 +162,38 @@ def verify(
         raise typer.Exit(130) from None
     verifying.report(verdict, output, console.print_line)
     raise typer.Exit(0 if verdict.is_equal else 1)
+
+
+@app.command()
+def bench(
+    context: typer.Context,
+    uri: Uri,
+    size: Annotated[
+        str, typer.Option(metavar="BYTES", help="Size of the state, such as 512MB or 2GiB.")
+    ] = "1GiB",
+) -> None:
+    """Measure stall, save and verified restore; tell the longest state that fits a notice.
+
+    Works below a fresh prefix of its own, and removes it.
+    """
+    from spot_trainer.cli import bench as benching
+    from spot_trainer.cli import capacity
+
+    around: Surroundings = context.obj
+    try:
+        with _ended_by_sigterm():
+            small, large = benching.measure(
+                uri,
+                num_bytes=quantities.parse_size(size),
+                open_store=around.open_store,
+                clock=around.clock,
+                say=console.print_line,
+            )
+    except KeyboardInterrupt:
+        console.print_error("interrupted; what had been written was removed")
+        raise typer.Exit(130) from None
+    for line in capacity.lines(uri, small, large):
+        console.print_line(line)
 
 
 @contextmanager

@@ -83,13 +83,19 @@ def live() -> Iterator[Live]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total}"),
+        TextColumn("{task.fields[steps]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
+        task = progress.add_task("starting", total=None, steps="")
+        shown = ""
 
         def show(what: str, done: int, total: int | None) -> None:
-            progress.update(task, description=what, completed=done, total=total)
+            nonlocal shown
+            if what != shown:  # the clock begins anew
+                shown = what
+                progress.reset(task, total=total, description=what)
+            steps = f"step {done} of {total}" if total else f"step {done}" if done else "starting"
+            progress.update(task, completed=done, total=total, steps=steps)
 
         yield Live(show, lambda text: progress.console.print(text, markup=False, highlight=False))

@@ -7,12 +7,15 @@ took place; what could not be tried is said to be so, and never passes for a suc
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spot_trainer import compare as comparing
+from spot_trainer import writer
 from spot_trainer.cli.comparison import environment_remarks
 from spot_trainer.cli.console import Live
 from spot_trainer.cli.verify import causes, curves, drawing, pieces, printed, schedule, trial, watched
@@ -21,7 +24,8 @@ from spot_trainer.cli.verify.curves import Parting, Point
 from spot_trainer.cli.verify.schedule import Impossible, SignalChoice
 from spot_trainer.cli.verify.trial import PLACEHOLDER, Failed, Process, Script, Trial
 from spot_trainer.manifest import Damaged
-from spot_trainer.store import StoreError, open_store
+from spot_trainer.state import RNG_PREFIX
+from spot_trainer.store import Store, StoreError, open_store
 
 SHOWN = 10
 LEAST_INTERVAL_SECONDS, NUM_SAVES = 0.02, 20
@@ -187,7 +191,7 @@ def _judge_library(
         a, b = (comparing.final_checkpoint(store) for store in stores)
     except (StoreError, Damaged) as error:
         raise Impossible(f"the script left no final checkpoint ({error}): does its Run block end?") from None
-    found = list(comparing.differences(a.state, b.state))
+    found, unused = _without_unused(list(comparing.differences(a.state, b.state)), b.state, stores[1])
     expected, had = (curves.points(comparing.history(store)) for store in stores)
     parting, missing = curves.parting(expected, had), curves.missing_steps(expected, had)
     said, file = watched.compare(left, files)
@@ -198,10 +202,14 @@ def _judge_library(
         *said,
     ]
     details = list(environment_remarks(a.manifest.environment, b.manifest.environment))
+    details += [
+        f"  although {name} begins differently in each run, it is kept, and was never drawn from: seed it"
+        for name in unused
+    ]
     is_equal = not found and parting is None and not missing and file is None
     cause = None
     if not is_equal:
-        details += [f"  {line}" for line in found[1:SHOWN]] + _parting_lines(parting, missing)
+        details += [f"  {line}" for line in in_short(found)[1:SHOWN]] + _parting_lines(parting, missing)
         evidence = Evidence(
             paths=tuple(line.split(":", 1)[0] for line in found),
             kept=pieces.kept(a.state),
@@ -221,6 +229,41 @@ def _judge_library(
         cause=cause,
         picture=_picture(run, expected, had, metric, parting.step if parting else None, is_equal),
     )
+
+
+def _without_unused(found: list[str], state: dict[str, Any], store: Store) -> tuple[list[str], list[str]]:
+    """Leave out generators that nobody seeded and nobody drew from; their names are the second part.
+
+    Such a generator begins with other numbers in each process that begins afresh. If it has not moved
+    since the first checkpoint, its state went through every resume unchanged, which is all that is asked.
+    """
+    roots = [f"state.{name}" for name in state if name.startswith(RNG_PREFIX)]
+    differing = [root for root in roots if any(_lies_in(line, root) for line in found)]
+    if not differing:
+        return found, []
+    first = writer.load(store, comparing.published(store)[0]).state
+    unused = [
+        root
+        for root in differing
+        if not list(
+            comparing.differences(first.get(root.removeprefix("state.")), state[root.removeprefix("state.")])
+        )
+    ]
+    left = [line for line in found if not any(_lies_in(line, root) for root in unused)]
+    return left, [root.removeprefix("state.") for root in unused]
+
+
+def _lies_in(line: str, root: str) -> bool:
+    return line.startswith((f"{root}:", f"{root}.", f"{root}["))
+
+
+def in_short(found: Sequence[str]) -> list[str]:
+    """One line for each generator, whose hundreds of words say nothing to anybody."""
+    short: dict[str, str] = {}
+    for line in found:
+        match = re.match(r"state\.rng\.\w+", line)
+        short.setdefault(match[0] if match else line, f"{match[0]}: differs" if match else line)
+    return list(short.values())
 
 
 def _headline(is_equal: bool, run: Trial, where: str, first: str, count: int) -> str:
