@@ -29,7 +29,7 @@ target = data.sum(dim=1, keepdim=True)
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
-scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.7)
+scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.93 ** min(step, 50))  # aperiodic
 """
 SAMPLER = """
 sampler = spot.ShuffledSampler(96, seed=1)
