@@ -194,25 +194,26 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    process = subprocess.Popen(
-        [*spot_trainer("verify"), "--", sys.executable, "train.py"],
+    command = [*spot_trainer("verify"), "--", sys.executable, "train.py"]
+    with subprocess.Popen(
+        # A suite that was started in the background hands an ignored SIGINT down to all below it.
+        ["env", "--default-signal=INT", *command],
         cwd=tmp_path,
         env={**environ(), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        pid = int((tmp_path / "pids").read_text())
-        process.send_signal(signal.SIGINT)
-        text, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            pid = int((tmp_path / "pids").read_text())
+            process.send_signal(signal.SIGINT)
+            text, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, "Traceback" not in text) == (130, True), text
     assert list(temporary.iterdir()) == []
     state = Path(f"/proc/{pid}/stat")
