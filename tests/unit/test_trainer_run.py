@@ -52,6 +52,7 @@ class Process:
     clock: FakeClock | None = None
     interval_seconds: float = 1e9
     keep: int = 3
+    keep_every_steps: int | None = None
 
     def run(self) -> int:
         """Train as a script would; the exit code."""
@@ -77,6 +78,7 @@ class Process:
             checkpoint=self.store,
             interval_seconds=self.interval_seconds,
             keep=self.keep,
+            keep_every_steps=self.keep_every_steps,
             record_samples=True,
             save_in_background=self.clock is None,
             clock=self.clock.clock if self.clock else None,
@@ -200,6 +202,23 @@ def test_old_checkpoints_go_and_the_newest_stay() -> None:
     assert {key.split("/")[1] for key in store.objects if key.startswith("attempts/")} == {
         str(name) for name in compare.published(store)
     }
+
+
+def test_milestones_stay_beside_the_newest() -> None:
+    store, clock = MemoryStore(), FakeClock()
+
+    def pass_time(_: int) -> None:
+        clock.advance(10)
+        store.advance(timedelta(minutes=10))
+
+    Process(store, clock=clock, interval_seconds=20, before_step=pass_time, keep=2, keep_every_steps=5).run()
+    # Saves at 2, 4, 6 ...: the first at or after 5, 10 and 15; the last two; 12 was superseded a moment ago.
+    assert steps_of(store) == [6, 10, 12, 14, 15]
+
+
+def test_milestones_need_a_number_of_steps() -> None:
+    with pytest.raises(contract.ContractError, match="keep_every_steps is 0"):
+        spot.Run(keep_every_steps=0)
 
 
 def test_a_store_that_is_away_costs_a_warning(

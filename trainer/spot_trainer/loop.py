@@ -58,6 +58,7 @@ class Run:
         checkpoint: str | Path | Store | None = None,
         interval_seconds: float | Literal["auto"] = 300.0,
         keep: int = 3,
+        keep_every_steps: int | None = None,
         save_in_background: bool = True,
         log_seconds: float = 5.0,
         record_metrics: bool = True,
@@ -69,6 +70,7 @@ class Run:
 
         `interval_seconds` "auto" saves as often as is worth it, for at most 1 % of the time.
         `save_in_background` False stops training until each checkpoint is durable.
+        `keep_every_steps` keeps, besides the newest, the first checkpoint at or after each multiple of it.
         `log_seconds` is the least time between two step lines on stdout (0: every step).
         `record_metrics` keeps the metrics of every step beside the checkpoints, and
         `record_samples` the indices of its samples. Raises TypeError for state that
@@ -77,7 +79,7 @@ class Run:
         if "run" in state:
             raise TypeError("the name 'run' is taken by the run itself: choose another")
         place = checkpoint if isinstance(checkpoint, str | Path | None) else checkpoint.uri
-        self._settings = _settings_or_exit(place, interval_seconds, keep)
+        self._settings = _settings_or_exit(place, interval_seconds, keep, keep_every_steps)
         self._record_samples = record_samples
         self._sampler = next((s for s in state.values() if isinstance(s, ShuffledSampler)), None)
         self.state = State(state)
@@ -228,10 +230,19 @@ class Run:
 
 
 def _settings_or_exit(
-    checkpoint: str | Path | None, interval_seconds: float | Literal["auto"], keep: int
+    checkpoint: str | Path | None,
+    interval_seconds: float | Literal["auto"],
+    keep: int,
+    keep_every_steps: int | None,
 ) -> Settings:
     try:
-        return read_settings(os.environ, checkpoint=checkpoint, interval_seconds=interval_seconds, keep=keep)
+        return read_settings(
+            os.environ,
+            checkpoint=checkpoint,
+            interval_seconds=interval_seconds,
+            keep=keep,
+            keep_every_steps=keep_every_steps,
+        )
     except ContractError as error:
         if "SPOT_CONTRACT_VERSION" not in os.environ:
             raise

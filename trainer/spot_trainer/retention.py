@@ -39,13 +39,13 @@ def superseded(
 ) -> tuple[AttemptName, ...]:
     """What may be deleted of a lineage that is given newest first, the oldest first.
 
-    `keep_every_steps`: the first checkpoint at or after each multiple of it stays for good.
+    `keep_every_steps`: the first checkpoint at or after each multiple of it (not zero) stays for good.
     """
     if keep < 1:
         raise ValueError("at least one checkpoint is kept")
     gone: list[AttemptName] = []
     verified: list[datetime] = []
-    older = [*(each.name.step for each in lineage[1:]), -1][: len(lineage)]
+    older = [*(each.name.step for each in lineage[1:]), 0][: len(lineage)]
     for checkpoint, step_before in zip(lineage, older, strict=True):
         # The moment when `keep` verified checkpoints newer than this one existed.
         is_superseded = len(verified) >= keep and now - verified[-keep] > delay

@@ -128,7 +128,12 @@ class Session:
         store = self._open_store()
         identity = self._patiently(lambda: self._identity(store))
         self._checkpoints = Checkpoints(
-            store, identity, keep=self.settings.keep, clock=self._clock, warn=self.warn
+            store,
+            identity,
+            keep=self.settings.keep,
+            keep_every_steps=self.settings.keep_every_steps,
+            clock=self._clock,
+            warn=self.warn,
         )
         self._log.emit(Event.START, 0, checkpoint=store.uri, claim=str(identity.claim), runID=identity.run_id)
         self._patiently(lambda: self._required().claim(self.settings.if_exists))

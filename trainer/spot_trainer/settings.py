@@ -43,6 +43,8 @@ class Settings:
     interval_seconds: float = 300.0
     """The interval if the policy is Fixed, else the longest one."""
     keep: int = 3
+    keep_every_steps: int | None = None
+    """The first checkpoint at or after each multiple stays for good; always the script's word."""
     if_exists: IfExists = IfExists.RESUME
     grace_seconds: float = 30.0
     fingerprint: str = ""
@@ -60,6 +62,7 @@ def read_settings(
     checkpoint: str | Path | None = None,
     interval_seconds: float | Literal["auto"] = 300.0,
     keep: int = 3,
+    keep_every_steps: int | None = None,
 ) -> Settings:
     """Settings from the operator's environment, else from the arguments; raises ContractError."""
     if int(environ.get("WORLD_SIZE") or 1) > 1:
@@ -70,6 +73,8 @@ def read_settings(
         raise ContractError('checkpoint is "": name a directory, file:///path or s3://bucket/prefix')
     if keep < 2:
         raise ContractError("keep must be at least 2: with 1 a damaged newest checkpoint leaves nothing")
+    if keep_every_steps is not None and keep_every_steps < 1:
+        raise ContractError(f"keep_every_steps is {keep_every_steps}: use a positive number, or None")
     if not Environment.is_present(environ):
         is_auto = interval_seconds == "auto"
         return Settings(
@@ -77,6 +82,7 @@ def read_settings(
             interval_policy=IntervalPolicy.AUTO if is_auto else IntervalPolicy.FIXED,
             interval_seconds=MAX_AUTOMATIC_SECONDS if is_auto else float(interval_seconds),
             keep=keep,
+            keep_every_steps=keep_every_steps,
         )
     told = Environment.from_environ(environ)
     return Settings(
@@ -91,6 +97,7 @@ def read_settings(
         interval_policy=told.checkpoint_interval_policy,
         interval_seconds=float(environ.get(VERIFY_INTERVAL_SECONDS) or told.checkpoint_interval_seconds),
         keep=told.checkpoint_keep,
+        keep_every_steps=keep_every_steps,
         if_exists=told.checkpoint_if_exists,
         grace_seconds=told.grace_seconds,
         fingerprint=told.template_fingerprint,
