@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -78,6 +79,16 @@ def test_the_lineage_of_a_new_claim(
 def test_a_recorded_base_that_is_gone_is_named() -> None:
     found = lineage.below(OWN, [claim(1), claim(2, attempt(10, 1))], [])
     assert found == Lineage((), (attempt(10, 1),))
+
+
+def test_the_last_checkpoint_of_a_claim_that_was_closed_is_missed() -> None:
+    closed = replace(claim(1), last=attempt(20, 1))
+    found = lineage.below(OWN, [closed], [attempt(10, 1)])
+    assert found == Lineage((attempt(10, 1),), (attempt(20, 1),))
+    # A successor that has published may have deleted it.
+    heir = claim(2, attempt(20, 1))
+    assert lineage.below(OWN, [closed, heir], [attempt(30, 2)]).candidates == (attempt(30, 2),)
+    assert lineage.below(OWN, [closed], [attempt(20, 1)]) == Lineage((attempt(20, 1),))
 
 
 def test_a_greater_claim_has_no_say_in_what_we_build_on() -> None:

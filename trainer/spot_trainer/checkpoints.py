@@ -7,8 +7,7 @@ a process that has seen a greater claim writes and deletes nothing more.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from spot_trainer import lineage, retention, writer
 from spot_trainer.clock import Clock
 from spot_trainer.contract import IfExists, OutcomeReason, format_time
 from spot_trainer.lineage import AttemptName, Claim, ClaimName, Lineage
-from spot_trainer.manifest import FORMAT_VERSION, MANIFEST, Damaged, Manifest
+from spot_trainer.manifest import MANIFEST, Damaged, Manifest, TooNew, parse_record, record_bytes
 from spot_trainer.retention import Published
 from spot_trainer.snapshot import Snapshot
 from spot_trainer.store import Entry, NotFound, Store, StoreError, StoreRefused, create_ours
@@ -89,7 +88,7 @@ class Checkpoints:
         """Check the run's identity and claim; raises StoreRefused, Fenced, StoreError. Safe to repeat."""
         self._check_run()
         me = self._identity
-        content = _dump(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
+        content = record_bytes(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
         key = f"{CLAIMS}{me.claim}{CLAIM}"
         if not create_ours(self._store, key, content):
             raise Fenced(f"another process holds the claim {me.claim}")
@@ -117,14 +116,14 @@ class Checkpoints:
         """
         names = self._list_claims()
         published = self._list_published()
-        claims = [self._read_claim(name, bases) for name, bases in self._with_bases(names)]
+        claims = self._read_claims(names)
         found = lineage.below(self._identity.claim, claims, published.keys())
         loaded = self._first_valid(found, live)
         if loaded is not None:
             position = found.candidates.index(loaded.name)
             self._inherited = found.candidates[position:]
         self._base = {"name": str(loaded.name), "step": loaded.name.step} if loaded else None
-        content = _dump(nonce=self._identity.nonce, checkpoint=self._base)
+        content = record_bytes(nonce=self._identity.nonce, checkpoint=self._base)
         if not create_ours(self._store, f"{CLAIMS}{self._identity.claim}{BASE}", content):
             raise Fenced(f"another process recorded a base for {self._identity.claim}")
         self._look(self._list_claims())
@@ -134,7 +133,7 @@ class Checkpoints:
         # Some servers create a bucket that is absent when something is written to it; a listing
         # says that it is absent, which is far more often a typing mistake than a wish.
         self._store.list("claims/")
-        key, content = "run.json", _dump(runID=self._identity.run_id)
+        key, content = "run.json", record_bytes(runID=self._identity.run_id)
         if self._store.create(key, content):
             return
         found = self._read_json(key).get("runID")
@@ -147,7 +146,10 @@ class Checkpoints:
 
     def _first_valid(self, found: Lineage, live: Mapping[str, Any] | None) -> Loaded | None:
         quarantined = self._list_quarantined()
-        damaged: list[str] = [f"{name}: recorded but gone" for name in found.missing]
+        damaged: list[str] = []
+        for name in found.missing:
+            damaged.append(f"{name}: recorded but gone")
+            self._warn(f"checkpoint {name} was recorded and is gone; trying the one before it")
         for name in found.candidates:
             if name in quarantined:
                 damaged.append(f"{name}: in quarantine")
@@ -167,7 +169,7 @@ class Checkpoints:
         return None
 
     def _quarantine(self, name: AttemptName, reason: str) -> None:
-        record = _dump(attempt=str(name), reason=reason, since=format_time(self._clock.wall()))
+        record = record_bytes(attempt=str(name), reason=reason, since=format_time(self._clock.wall()))
         try:
             self._store.create(f"{QUARANTINE}{name}.json", record)
         except StoreError as error:
@@ -222,10 +224,12 @@ class Checkpoints:
         )
         self._check_run()
         me = self._identity
-        content = _dump(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
+        content = record_bytes(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
         if not create_ours(self._store, f"{CLAIMS}{me.claim}{CLAIM}", content):
             raise Fenced(f"another process holds the claim {me.claim}")
-        create_ours(self._store, f"{CLAIMS}{me.claim}{BASE}", _dump(nonce=me.nonce, checkpoint=self._base))
+        create_ours(
+            self._store, f"{CLAIMS}{me.claim}{BASE}", record_bytes(nonce=me.nonce, checkpoint=self._base)
+        )
 
     def _retain(self) -> None:
         """Delete what was superseded long enough ago; trouble here is only worth a warning."""
@@ -316,7 +320,7 @@ class Checkpoints:
     def write_final(self, final: Final) -> None:
         """Mark the run as finished; raises Fenced or StoreError."""
         self._look(self._list_claims())
-        content = _dump(
+        content = record_bytes(
             runID=self._identity.run_id,
             step=final.step,
             totalSteps=final.total_steps,
@@ -327,7 +331,7 @@ class Checkpoints:
 
     def close(self, outcome: str, checkpoint: str) -> None:
         """Record that this process has published its last; best effort."""
-        content = _dump(nonce=self._identity.nonce, outcome=outcome, checkpoint=checkpoint)
+        content = record_bytes(nonce=self._identity.nonce, outcome=outcome, checkpoint=checkpoint)
         try:
             self._store.create(f"{CLAIMS}{self._identity.claim}{CLOSED}", content)
         except StoreError as error:
@@ -360,15 +364,23 @@ class Checkpoints:
     def _list_claims(self) -> list[ClaimName]:
         return [name for name in map(_claim_of, self._store.list(CLAIMS)) if name is not None]
 
-    def _with_bases(self, names: list[ClaimName]) -> list[tuple[ClaimName, bool]]:
+    def _read_claims(self, names: Iterable[ClaimName]) -> list[Claim]:
         keys = {entry.key for entry in self._store.list(CLAIMS)}
-        return [(name, f"{CLAIMS}{name}{BASE}" in keys) for name in names]
+        return [self._read_claim(name, keys) for name in names]
 
-    def _read_claim(self, name: ClaimName, has_base: bool) -> Claim:
+    def _read_claim(self, name: ClaimName, keys: Collection[str]) -> Claim:
         body = self._read_json(f"{CLAIMS}{name}{CLAIM}")
-        base = self._read_json(f"{CLAIMS}{name}{BASE}").get("checkpoint") if has_base else None
+        base, last = (
+            self._read_json(key) if (key := f"{CLAIMS}{name}{suffix}") in keys else {}
+            for suffix in (BASE, CLOSED)
+        )
+        recorded = base.get("checkpoint")
         return Claim(
-            name, body["nonce"], body.get("job", ""), AttemptName.parse(base["name"]) if base else None
+            name,
+            body["nonce"],
+            body.get("job", ""),
+            base=AttemptName.parse(recorded["name"]) if recorded else None,
+            last=AttemptName.parse(last.get("checkpoint") or ""),
         )
 
     def _list_published(self) -> dict[AttemptName, Entry]:
@@ -387,21 +399,15 @@ class Checkpoints:
     def _read_json(self, key: str) -> dict[str, Any]:
         data = self._store.read(key)
         try:
-            body = json.loads(data)
-            version = body["formatVersion"]
-        except (ValueError, KeyError, TypeError):
+            return parse_record(data)
+        except Damaged as error:
             raise StoreRefused(
                 OutcomeReason.CHECKPOINTS_DAMAGED,
-                f"{self._store.uri}/{key} is not what was written there: restore it, or use another prefix",
+                f"{self._store.uri}/{key} is not what was written there ({error}): restore it, or use "
+                "another prefix",
             ) from None
-        if version > FORMAT_VERSION:
-            raise StoreRefused(
-                OutcomeReason.STORE_UNSUPPORTED,
-                f"{self._store.uri}/{key} has format version {version}, this library reads up to "
-                f"{FORMAT_VERSION}: install a newer one in the training image",
-            )
-        result: dict[str, Any] = body
-        return result
+        except TooNew as error:
+            raise StoreRefused(OutcomeReason.STORE_UNSUPPORTED, f"{self._store.uri}/{key} {error}") from None
 
 
 def _claim_of(entry: Entry) -> ClaimName | None:
@@ -415,7 +421,3 @@ def _attempt_of(key: str) -> tuple[AttemptName | None, str]:
     """The attempt and the name within it."""
     _, folder, *rest = key.split("/")
     return AttemptName.parse(folder), "/".join(rest)
-
-
-def _dump(**body: Any) -> bytes:
-    return json.dumps({"formatVersion": FORMAT_VERSION, **body}, sort_keys=True).encode() + b"\n"

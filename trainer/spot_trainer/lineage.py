@@ -76,6 +76,8 @@ class Claim:
     """namespace/name, for people."""
     base: AttemptName | None = None
     """The checkpoint that it recorded to build on; None: a fresh start, or nothing recorded yet."""
+    last: AttemptName | None = None
+    """The checkpoint that it named as its last when it ended; None: it did not end in good order."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def of(claim: Claim, claims: Collection[Claim], published: Collection[AttemptNam
     by_nonce: Mapping[str, Claim] = {each.nonce: each for each in claims}
     candidates: list[AttemptName] = []
     missing: list[AttemptName] = []
+    if claim.last is not None and claim.last not in published and claim.last != claim.base:
+        missing.append(claim.last)
     current: Claim | None = claim
     bound: int | None = None
     while current is not None:

@@ -83,6 +83,34 @@ def parse(data: bytes, attempt: AttemptName) -> Manifest:
     return Manifest(**(known | {"files": files}))
 
 
+def record_bytes(**body: Any) -> bytes:
+    """A small record (a claim, a base, a marker) with its format version and the checksum of its own text."""
+    body = {"formatVersion": FORMAT_VERSION, **body}
+    return _canonical(body | {"checksum": content_hash(_canonical(body))}) + b"\n"
+
+
+def parse_record(data: bytes) -> dict[str, Any]:
+    """What `record_bytes` was given, with formatVersion; raises Damaged or TooNew.
+
+    Records of the first releases have no checksum and are believed.
+    """
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Damaged("it is not JSON") from None
+    if not isinstance(body, dict) or not isinstance(body.get("formatVersion"), int):
+        raise Damaged("it has no formatVersion")
+    checksum = body.pop("checksum", None)
+    if checksum is not None and checksum != content_hash(_canonical(body)):
+        raise Damaged("it does not match its own checksum")
+    if body["formatVersion"] > FORMAT_VERSION:
+        raise TooNew(
+            f"has format version {body['formatVersion']}, this library reads up to {FORMAT_VERSION}: "
+            "install a newer one in the training image"
+        )
+    return body
+
+
 def check_file(name: str, record: FileRecord, data: bytes) -> None:
     """Raise Damaged unless the data is what the manifest promises."""
     if len(data) != record.size:
