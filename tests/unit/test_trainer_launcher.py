@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from training import pod_environ
 
-from spot_trainer import launcher
+from spot_trainer import cli, launcher
 from spot_trainer.contract import Outcome, OutcomeKind, OutcomeReason
 
-RUN = "import sys; from spot_trainer import launcher; sys.exit(launcher.run(sys.argv[1:]))"
+RUN = "import sys; from spot_trainer.cli import main; sys.exit(main(['run', '--', *sys.argv[1:]]))"
 
 
 def outcome(kind: OutcomeKind, reason: str = "Notice") -> Outcome:
@@ -27,7 +28,7 @@ def start(*command: str, log: Path, **environ: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SPOT_TERMINATION_LOG": str(log), **environ},
+        env={**os.environ, **environ, "SPOT_TERMINATION_LOG": str(log)},
     )
 
 
@@ -107,3 +108,29 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 127
     assert err == "cannot start '/no/such/program': No such file or directory\n"
+
+
+def test_what_stays_beside_the_training_is_small(tmp_path: Path) -> None:
+    process = start("sh", "-c", "grep -c -e libtorch -e typer /proc/$PPID/maps", log=tmp_path / "log")
+    out, _ = process.communicate(timeout=20)
+    assert out == "0\n"
+
+
+def test_in_a_pod_a_notice_is_passed_on_and_not_answered(tmp_path: Path) -> None:
+    environ = pod_environ(tmp_path, f"file://{tmp_path}/runs")
+    log = Path(environ["SPOT_TERMINATION_LOG"])
+    script = "trap 'echo heard; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    process = start("sh", "-c", script, log=log, **environ)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("heard\n", 7)
+    assert log.read_text() == ""
+
+
+def test_help_and_a_missing_command_are_those_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--help"]) == 0
+    assert "first process" in capsys.readouterr().out
+    assert cli.main(["run"]) == 2
+    assert cli.main(["run", "--", "sh", "-c", "exit 4"]) == 4

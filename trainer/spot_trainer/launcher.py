@@ -24,6 +24,7 @@ from spot_trainer.contract import (
     OutcomeReason,
     parse_outcome,
 )
+from spot_trainer.notice import LISTENER
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 CANNOT_START = 127
@@ -80,7 +81,11 @@ def run(command: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         else:
             os.kill(child.pid, number)
 
+    # Importing the package has begun to listen, for a program that trains in this process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    LISTENER.remove()
     previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     try:
         try:
             child = subprocess.Popen(list(command), env=child_environment(environ))

@@ -36,7 +36,7 @@ class Surroundings:
 
 app = typer.Typer(
     name="spot-trainer",
-    help="Look at checkpoints, prove that a training script survives, measure a machine and a store.",
+    help="Run a training program, look at checkpoints, prove that a script survives, measure a store.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -114,6 +114,22 @@ def history(context: typer.Context, uri: Uri) -> None:
     around: Surroundings = context.obj
     for line in comparing.history(around.open_store(uri)):
         console.print_line(json.dumps(line, separators=(",", ":")))
+
+
+@app.command("run")
+def launch(
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND", help="After --, such as: -- torchrun train.py")
+    ],
+) -> None:
+    """Run a training program as a container's first process.
+
+    Passes signals on, reaps orphans, gives the workers of torchrun the whole grace period, and ends with
+    the exit code of the outcome that the library wrote, which torchrun would turn into 1.
+    """
+    from spot_trainer import launcher
+
+    raise typer.Exit(launcher.run(command))
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": False})
