@@ -246,6 +246,8 @@ class Checkpoints:
                 for name in order
                 if name in times and name not in quarantined
             ]
+            if not alive:
+                return  # a successor has deleted all of them: the next look at the claims will tell
             gone = [
                 *self._failed,
                 *retention.superseded(

@@ -82,7 +82,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Checkpoints to try, the best first, and recorded ones that are gone."""
+    """Checkpoints to try, the best first, and recorded ones that should be there and are gone."""
 
     candidates: tuple[AttemptName, ...] = ()
     missing: tuple[AttemptName, ...] = ()
@@ -121,7 +121,8 @@ def of(claim: Claim, claims: Collection[Claim], published: Collection[AttemptNam
         base = current.base
         if base is None:
             break
-        if base not in published:
+        # Whoever has published since may have deleted what it had built upon.
+        if base not in published and not candidates:
             missing.append(base)
         parent = by_nonce.get(base.claim_nonce)
         if parent is None and base in published:
