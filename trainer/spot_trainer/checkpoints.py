@@ -7,7 +7,7 @@ a process that has seen a greater claim writes and deletes nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -88,10 +88,7 @@ class Checkpoints:
         """Check the run's identity and claim; raises StoreRefused, Fenced, StoreError. Safe to repeat."""
         self._check_run()
         me = self._identity
-        content = record_bytes(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
-        key = f"{CLAIMS}{me.claim}{CLAIM}"
-        if not create_ours(self._store, key, content):
-            raise Fenced(f"another process holds the claim {me.claim}")
+        key, content = self._create_claim()
         # A server that ignores the condition would let two processes own the run.
         if self._store.create(key, content):
             raise StoreRefused(
@@ -118,23 +115,37 @@ class Checkpoints:
         published = self._list_published()
         claims = self._read_claims(names)
         found = lineage.below(self._identity.claim, claims, published.keys())
+        self._check_orphans(lineage.orphans(found, claims, published.keys()), found)
         loaded = self._first_valid(found, live)
         if loaded is not None:
             position = found.candidates.index(loaded.name)
             self._inherited = found.candidates[position:]
         self._base = {"name": str(loaded.name), "step": loaded.name.step} if loaded else None
-        content = record_bytes(nonce=self._identity.nonce, checkpoint=self._base)
-        if not create_ours(self._store, f"{CLAIMS}{self._identity.claim}{BASE}", content):
+        if not self._create_base():
             raise Fenced(f"another process recorded a base for {self._identity.claim}")
         self._look(self._list_claims())
         return loaded
+
+    def _check_orphans(self, orphans: Sequence[AttemptName], found: Lineage) -> None:
+        """Checkpoints whose claim somebody has deleted: never a silent fresh start or step back."""
+        if not orphans:
+            return
+        text = (
+            f"{self._store.uri} holds {len(orphans)} checkpoints, up to step {max(orphans).step}, whose "
+            "claims are gone from claims/"
+        )
+        if not found.candidates and not found.missing:
+            raise StoreRefused(
+                OutcomeReason.CHECKPOINTS_DAMAGED, f"{text}: restore the claims, or use another prefix"
+            )
+        self._warn(f"{text}: they are not used")
 
     def _check_run(self) -> None:
         # Some servers create a bucket that is absent when something is written to it; a listing
         # says that it is absent, which is far more often a typing mistake than a wish.
         self._store.list("claims/")
-        key, content = "run.json", record_bytes(runID=self._identity.run_id)
-        if self._store.create(key, content):
+        key = "run.json"
+        if self._store.create(key, record_bytes(key, runID=self._identity.run_id)):
             return
         found = self._read_json(key).get("runID")
         if found != self._identity.run_id:
@@ -169,9 +180,9 @@ class Checkpoints:
         return None
 
     def _quarantine(self, name: AttemptName, reason: str) -> None:
-        record = record_bytes(attempt=str(name), reason=reason, since=format_time(self._clock.wall()))
+        key, since = f"{QUARANTINE}{name}.json", format_time(self._clock.wall())
         try:
-            self._store.create(f"{QUARANTINE}{name}.json", record)
+            self._store.create(key, record_bytes(key, attempt=str(name), reason=reason, since=since))
         except StoreError as error:
             self._warn(f"could not record that {name} is damaged: {error}")
 
@@ -223,13 +234,22 @@ class Checkpoints:
             "what else was deleted is lost"
         )
         self._check_run()
+        self._create_claim()
+        self._create_base()
+
+    def _create_claim(self) -> tuple[str, bytes]:
+        """The record of our claim, which exists now; raises Fenced."""
         me = self._identity
-        content = record_bytes(podUID=me.pod_uid, nonce=me.nonce, job=me.job)
-        if not create_ours(self._store, f"{CLAIMS}{me.claim}{CLAIM}", content):
+        key = f"{CLAIMS}{me.claim}{CLAIM}"
+        content = record_bytes(key, podUID=me.pod_uid, nonce=me.nonce, job=me.job)
+        if not create_ours(self._store, key, content):
             raise Fenced(f"another process holds the claim {me.claim}")
-        create_ours(
-            self._store, f"{CLAIMS}{me.claim}{BASE}", record_bytes(nonce=me.nonce, checkpoint=self._base)
-        )
+        return key, content
+
+    def _create_base(self) -> bool:
+        key = f"{CLAIMS}{self._identity.claim}{BASE}"
+        content = record_bytes(key, nonce=self._identity.nonce, checkpoint=self._base)
+        return create_ours(self._store, key, content)
 
     def _retain(self) -> None:
         """Delete what was superseded long enough ago; trouble here is only worth a warning."""
@@ -323,6 +343,7 @@ class Checkpoints:
         """Mark the run as finished; raises Fenced or StoreError."""
         self._look(self._list_claims())
         content = record_bytes(
+            "final.json",
             runID=self._identity.run_id,
             step=final.step,
             totalSteps=final.total_steps,
@@ -333,9 +354,10 @@ class Checkpoints:
 
     def close(self, outcome: str, checkpoint: str) -> None:
         """Record that this process has published its last; best effort."""
-        content = record_bytes(nonce=self._identity.nonce, outcome=outcome, checkpoint=checkpoint)
+        key = f"{CLAIMS}{self._identity.claim}{CLOSED}"
+        content = record_bytes(key, nonce=self._identity.nonce, outcome=outcome, checkpoint=checkpoint)
         try:
-            self._store.create(f"{CLAIMS}{self._identity.claim}{CLOSED}", content)
+            self._store.create(key, content)
         except StoreError as error:
             self._warn(f"could not close the claim: {error}")
 
@@ -372,11 +394,14 @@ class Checkpoints:
 
     def _read_claim(self, name: ClaimName, keys: Collection[str]) -> Claim:
         body = self._read_json(f"{CLAIMS}{name}{CLAIM}")
-        base, last = (
-            self._read_json(key) if (key := f"{CLAIMS}{name}{suffix}") in keys else {}
-            for suffix in (BASE, CLOSED)
-        )
-        recorded = base.get("checkpoint")
+        base_key, closed_key = f"{CLAIMS}{name}{BASE}", f"{CLAIMS}{name}{CLOSED}"
+        recorded = self._read_json(base_key).get("checkpoint") if base_key in keys else None
+        last: dict[str, Any] = {}
+        if closed_key in keys:
+            try:
+                last = self._read_json(closed_key)
+            except StoreRefused as error:
+                self._warn(f"{error}; it is not needed to go on")
         return Claim(
             name,
             body["nonce"],
@@ -401,7 +426,7 @@ class Checkpoints:
     def _read_json(self, key: str) -> dict[str, Any]:
         data = self._store.read(key)
         try:
-            return parse_record(data)
+            return parse_record(key, data)
         except Damaged as error:
             raise StoreRefused(
                 OutcomeReason.CHECKPOINTS_DAMAGED,

@@ -102,6 +102,14 @@ def below(own: ClaimName, claims: Collection[Claim], published: Collection[Attem
     return of(max(lesser, key=lambda claim: claim.name), claims, published)
 
 
+def orphans(
+    lineage: Lineage, claims: Iterable[Claim], published: Iterable[AttemptName]
+) -> tuple[AttemptName, ...]:
+    """Checkpoints that no claim explains and that the lineage does not reach: their claims are gone."""
+    nonces, reached = {claim.nonce for claim in claims}, set(lineage.candidates)
+    return tuple(name for name in published if name.claim_nonce not in nonces and name not in reached)
+
+
 def of(claim: Claim, claims: Collection[Claim], published: Collection[AttemptName]) -> Lineage:
     """What the claim published, then its base, and so on down."""
     by_nonce: Mapping[str, Claim] = {each.nonce: each for each in claims}

@@ -83,16 +83,16 @@ def parse(data: bytes, attempt: AttemptName) -> Manifest:
     return Manifest(**(known | {"files": files}))
 
 
-def record_bytes(**body: Any) -> bytes:
-    """A small record (a claim, a base, a marker) with its format version and the checksum of its own text."""
-    body = {"formatVersion": FORMAT_VERSION, **body}
+def record_bytes(key: str, **body: Any) -> bytes:
+    """A small record (a claim, a base, a marker) that says what it is, with the checksum of its own text."""
+    body = {"formatVersion": FORMAT_VERSION, "key": key, **body}
     return _canonical(body | {"checksum": content_hash(_canonical(body))}) + b"\n"
 
 
-def parse_record(data: bytes) -> dict[str, Any]:
+def parse_record(key: str, data: bytes) -> dict[str, Any]:
     """What `record_bytes` was given, with formatVersion; raises Damaged or TooNew.
 
-    Records of the first releases have no checksum and are believed.
+    Records of the first release have neither checksum nor key and are believed.
     """
     try:
         body = json.loads(data)
@@ -103,6 +103,8 @@ def parse_record(data: bytes) -> dict[str, Any]:
     checksum = body.pop("checksum", None)
     if checksum is not None and checksum != content_hash(_canonical(body)):
         raise Damaged("it does not match its own checksum")
+    if body.get("key", key) != key:
+        raise Damaged(f"it belongs to {body['key']}")
     if body["formatVersion"] > FORMAT_VERSION:
         raise TooNew(
             f"has format version {body['formatVersion']}, this library reads up to {FORMAT_VERSION}: "
