@@ -130,6 +130,8 @@ class Checkpoints:
         """Checkpoints whose claim somebody has deleted: never a silent fresh start or step back."""
         if not orphans:
             return
+        # One that claimed and published while we were listing has overtaken us, and is no orphan.
+        self._look(self._list_claims())
         text = (
             f"{self._store.uri} holds {len(orphans)} checkpoints, up to step {max(orphans).step}, whose "
             "claims are gone from claims/"
