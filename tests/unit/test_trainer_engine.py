@@ -485,10 +485,10 @@ def test_a_run_whose_records_were_deleted_can_be_found_again(capsys: pytest.Capt
     with run:
         for step in run.steps(6):
             weights.weight.add_(1.0)
+            run.step_done()
             if step == 2:
                 assert run.save()
                 store.objects.clear()
-            run.step_done()
     assert "somebody has deleted the records of this run" in capsys.readouterr().out
     again = spot.Run(
         checkpoint=store, record_metrics=False, values=(found := spot.Values(weight=torch.zeros(2)))

@@ -480,6 +480,21 @@ def test_forgetting_step_done_is_an_error() -> None:
             pass
 
 
+def test_saving_within_a_step_is_refused() -> None:
+    """The step has changed the model and is not counted yet: a resume would do it twice."""
+    store = MemoryStore()
+    run = spot.Run(checkpoint=store, save_in_background=False, model=torch.nn.Linear(2, 2))
+    with run:
+        assert run.save()
+        for _ in run.steps(2):
+            with pytest.raises(RuntimeError, match=r"after run\.step_done\(\)"):
+                run.save()
+            run.step_done()
+            assert run.save()
+        assert run.save()
+    assert steps_of(store) == [0, 1, 2]
+
+
 def test_a_loader_whose_position_is_unknown_is_refused() -> None:
     data = TensorDataset(torch.zeros(4, 1))
     with pytest.raises(ValueError, match="ShuffledSampler"), spot.Run() as run:

@@ -193,7 +193,12 @@ class Run:
         self._session.after_step(metrics, extra)
 
     def save(self) -> bool:
-        """Save now, between two steps; False if the store is away."""
+        """Save now, between two steps; False if the store is away.
+
+        Raises RuntimeError within a step, whose changes would be saved under the number of the step before.
+        """
+        if self._step_at_yield is not None and self.step == self._step_at_yield:
+            raise RuntimeError("run.save() was called within a step: call it after run.step_done()")
         return self._settings.uri is not None and self._session.try_save()
 
     def _begin(self, total_steps: int) -> None:
