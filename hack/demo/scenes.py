@@ -117,8 +117,8 @@ class Stage:
 
     def resume(self, scene: Scene) -> None:
         """spec.suspend: false."""
-        if any(pod["status"].get("phase") == "Running" for pod in self.jobs.pods(self.job)):
-            raise DemoError(f"job {self.job} is Suspended and has a running pod")
+        if any(map(has_running_container, self.jobs.pods(self.job))):
+            raise DemoError(f"job {self.job} is Suspended and a container of it still runs")
         self._note("sets spec.suspend to false")
         scene.details["resumed"] = time.time()
         self.jobs.patch(self.job, {"spec": {"suspend": False}})
