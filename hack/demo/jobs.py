@@ -121,6 +121,12 @@ def current_node(job: Job) -> str:
     return str(pods[0].get("nodeName", "")) if pods else ""
 
 
+def has_running_container(pod: Mapping[str, Any]) -> bool:
+    """A pod's phase says Running for a moment longer than its containers run."""
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return any("running" in status.get("state", {}) for status in statuses)
+
+
 def restarts(job: Job) -> list[dict[str, Any]]:
     """The operator's verdicts, oldest first."""
     found: list[dict[str, Any]] = job.get("status", {}).get("recentRestarts", [])

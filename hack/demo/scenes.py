@@ -7,7 +7,7 @@ and none talks to the operator, except as a user would, through the job's spec.
 import time
 from dataclasses import dataclass, field
 
-from demo.jobs import DemoError, Jobs, current_node, is_done, is_true
+from demo.jobs import DemoError, Jobs, current_node, has_running_container, is_done, is_true
 from demo.lab import Lab
 from demo.recorder import Recorder
 from demo.training import Training

@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from typing import Any, Final, Literal
 
 from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
+from spot_trainer.contract import IntervalPolicy
 
 Json = Mapping[str, Any]
 
@@ -60,7 +61,9 @@ class CheckpointSpec:
     location: S3Location | VolumeLocation
     run_id: str
     if_exists: Literal["Resume", "Fail"] = "Resume"
+    interval_policy: IntervalPolicy = IntervalPolicy.FIXED
     interval_seconds: int = 300
+    """The interval; the longest one if the policy is Auto."""
     keep_last: int = 3
 
 

@@ -19,7 +19,7 @@ from spot_operator.model import (
 from spot_operator.names import CapacityType
 from spot_operator.testing import JOB_UID, make_observation, make_spec
 from spot_trainer.contract import CapacityType as ContractCapacity
-from spot_trainer.contract import Environment
+from spot_trainer.contract import Environment, IntervalPolicy
 
 SETTINGS = PolicySettings()
 SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND
@@ -198,6 +198,14 @@ def test_s3_credentials_are_named_and_never_read() -> None:
 def test_without_a_secret_the_service_account_is_left_to_authenticate() -> None:
     assert "envFrom" not in build()["spec"]["containers"][0]
     assert "AWS_ENDPOINT_URL_S3" not in environment(build())
+
+
+@pytest.mark.parametrize("policy", IntervalPolicy)
+def test_the_trainer_is_told_how_often_to_save(policy: IntervalPolicy) -> None:
+    checkpoint = replace(make_spec().checkpoint, interval_policy=policy, interval_seconds=90)
+    values = environment(build(make_spec(checkpoint=checkpoint)))
+    assert values["SPOT_CHECKPOINT_INTERVAL_POLICY"] == policy
+    assert values["SPOT_CHECKPOINT_INTERVAL_SECONDS"] == "90"
 
 
 def test_a_volume_claim_is_mounted_at_the_stated_path() -> None:

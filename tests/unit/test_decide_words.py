@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,9 @@ from spot_operator.decide import decide
 from spot_operator.decide.conditions import with_condition
 from spot_operator.decide.cost import account
 from spot_operator.decide.directives import directives
+from spot_operator.decide.losses import mean_seconds_between_losses
 from spot_operator.decide.progress import merge_report, remaining_work_seconds
+from spot_operator.decide.restarts import MAX_RECENT_RESTARTS
 from spot_operator.model import (
     Cost,
     DeadlineSpec,
@@ -21,11 +24,12 @@ from spot_operator.model import (
     Pool,
     Progress,
     Report,
+    Restart,
     RestartCounts,
     Stop,
     Taint,
 )
-from spot_operator.names import CapacityType, ConditionType, Reason, StopReason
+from spot_operator.names import CapacityType, Cause, ConditionType, Reason, StopReason
 from spot_operator.testing import (
     NODE_UID,
     NOW,
@@ -40,7 +44,7 @@ from spot_operator.testing import (
     make_status,
     seconds,
 )
-from spot_trainer.contract import OutcomeKind
+from spot_trainer.contract import IntervalPolicy, OutcomeKind
 
 SETTINGS = PolicySettings()
 
@@ -244,6 +248,52 @@ def test_directives_carry_the_stop_the_deadline_and_the_wish_for_a_checkpoint() 
     assert (answer.stop, answer.deadline, answer.checkpoint_now) == ("Suspended", NOW, "one")
     calm = directives(make_observation())
     assert (calm.stop, calm.deadline, calm.checkpoint_now) == (None, None, None)
+
+
+def make_restart(**changes: Any) -> Restart:
+    restart = Restart(
+        time=NOW,
+        incarnation=1,
+        capacity_type=CapacityType.SPOT,
+        cause=Cause.INTERRUPTION,
+        evidence="x",
+        row="x",
+        pod_uid=POD_UID,
+        charged=False,
+    )
+    return replace(restart, **changes)
+
+
+@pytest.mark.parametrize(
+    ("lost_steps", "node_seconds", "mean"),
+    [
+        ((), 0, 7200),
+        ((), 36000, 43200),
+        ((5,), 7200, 7200),
+        ((5, 0, None, 3), 7200, 4800),  # what a notice or nobody's report made free does not count
+    ],
+)
+def test_an_automatic_interval_learns_how_often_work_is_lost(
+    lost_steps: tuple[int | None, ...], node_seconds: float, mean: int
+) -> None:
+    status = replace(
+        make_status(),
+        recent_restarts=tuple(make_restart(lost_steps=lost) for lost in lost_steps),
+        cost=Cost(spot_node_seconds=node_seconds / 2, on_demand_node_seconds=node_seconds / 2),
+    )
+    spec = make_spec()
+    auto = replace(spec, checkpoint=replace(spec.checkpoint, interval_policy=IntervalPolicy.AUTO))
+    assert directives(make_observation(spec=auto, status=status)).mean_seconds_between_losses == mean
+    assert directives(make_observation(spec=spec, status=status)).mean_seconds_between_losses is None
+
+
+def test_forgotten_restarts_do_not_make_losses_look_rare() -> None:
+    """Only the newest are remembered: the time before them says nothing of how often work is lost now."""
+    restarts = tuple(
+        make_restart(lost_steps=1, time=NOW + seconds(60 * i)) for i in range(MAX_RECENT_RESTARTS)
+    )
+    status = replace(make_status(), recent_restarts=restarts, cost=Cost(spot_node_seconds=1e6))
+    assert mean_seconds_between_losses(status) == round((7200 + 60 * 49) / 51)
 
 
 def test_a_missing_bucket_is_forgotten_when_the_trainer_reports_again() -> None:

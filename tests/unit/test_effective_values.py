@@ -24,6 +24,7 @@ from spot_operator.model import (
     S3Location,
     VolumeLocation,
 )
+from spot_trainer.contract import IntervalPolicy
 
 BASE: dict[str, Any] = manifests.BASE["spec"]
 CREATED = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -120,6 +121,26 @@ FULL_CHECKPOINT = {
                 location=VolumeLocation(claim_name="ckpt", sub_path="a/b"), run_id="team-a/digits"
             ),
             id="a volume",
+        ),
+        pytest.param(
+            {"s3": {"bucket": "b-1"}, "interval": {"policy": "Auto"}},
+            CheckpointSpec(
+                location=S3Location(bucket="b-1", prefix="team-a/digits"),
+                run_id="team-a/digits",
+                interval_policy=IntervalPolicy.AUTO,
+                interval_seconds=600,
+            ),
+            id="an automatic interval",
+        ),
+        pytest.param(
+            {"s3": {"bucket": "b-1"}, "interval": {"policy": "Auto", "maxSeconds": 90}},
+            CheckpointSpec(
+                location=S3Location(bucket="b-1", prefix="team-a/digits"),
+                run_id="team-a/digits",
+                interval_policy=IntervalPolicy.AUTO,
+                interval_seconds=90,
+            ),
+            id="an automatic interval with a bound",
         ),
     ],
 )

@@ -206,6 +206,7 @@ def test_hostile_text_in_a_report_is_cleaned_and_cut() -> None:
 
 def test_directives_survive_a_round_trip() -> None:
     directives = Directives(
+        mean_seconds_between_losses=7200,
         checkpoint_now="id-1",
         checkpoint_interval_seconds=30,
         deadline=MOMENT,

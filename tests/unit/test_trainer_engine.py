@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import spot_trainer as spot
 from spot_trainer import cadence, compare, farewell, layout, retention, snapshot, writer
 from spot_trainer.cadence import StepCost, automatic_interval
-from spot_trainer.contract import ContractError
+from spot_trainer.contract import ContractError, Directives, IntervalPolicy
 from spot_trainer.farewell import Farewell
 from spot_trainer.lineage import AttemptName
 from spot_trainer.manifest import Damaged, FileRecord, Manifest
@@ -383,6 +383,26 @@ def test_the_automatic_interval_follows_young_within_its_bounds() -> None:
     assert interval(0.0) == cadence.MIN_INTERVAL_SECONDS
     assert interval(0.01, persist=40.0) == 40.0
     assert interval(10.0, most=300.0) == 300.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "told", "directives", "cost", "want"),
+    [
+        (IntervalPolicy.FIXED, 300.0, Directives(), None, 300.0),
+        (IntervalPolicy.FIXED, 300.0, Directives(checkpoint_interval_seconds=20), None, 20.0),
+        (IntervalPolicy.AUTO, 600.0, Directives(), None, cadence.FIRST_AUTOMATIC_SECONDS),
+        (IntervalPolicy.AUTO, 20.0, Directives(), None, 20.0),
+        (IntervalPolicy.AUTO, 600.0, Directives(), 0.5, 84.85),
+        (IntervalPolicy.AUTO, 600.0, Directives(mean_seconds_between_losses=20000), 0.5, 141.42),
+        (IntervalPolicy.AUTO, 60.0, Directives(checkpoint_interval_seconds=70), 0.5, 60.0),
+        (IntervalPolicy.AUTO, 600.0, Directives(checkpoint_interval_seconds=70), 0.5, 70.0),
+    ],
+)
+def test_the_interval_is_chosen_by_policy_directives_and_what_was_measured(
+    policy: IntervalPolicy, told: float, directives: Directives, cost: float | None, want: float
+) -> None:
+    measured = None if cost is None else cadence.SaveCost(training_seconds=cost, persist_seconds=1.0)
+    assert cadence.choose_interval(policy, told, directives, measured) == pytest.approx(want, abs=0.01)
 
 
 def test_the_cost_of_a_save_is_what_steps_beside_it_take_longer() -> None:

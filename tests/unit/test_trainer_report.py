@@ -133,9 +133,7 @@ def test_a_server_that_does_not_answer_holds_nobody_up(server: Server) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_a_run_follows_directives(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def set_environment(monkeypatch: pytest.MonkeyPatch, server: Server, tmp_path: Path) -> None:
     environment = Environment(
         job_name="j", job_namespace="n", job_uid="u", job_created=datetime(2026, 1, 1, tzinfo=UTC),
         pod_name="p", pod_uid="pu", incarnation=1, capacity_type=CapacityType.SPOT, run_id="n/j",
@@ -143,6 +141,12 @@ def test_a_run_follows_directives(
     )  # fmt: skip
     for name, value in environment.to_environ().items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_run_follows_directives(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_environment(monkeypatch, server, tmp_path)
     server.answer = Directives(checkpoint_now="once").to_json().encode()
     store = MemoryStore()
     run = spot.Run(checkpoint=store, log_seconds=1e9)
@@ -159,6 +163,19 @@ def test_a_run_follows_directives(
     last = server.bodies[-1]
     assert last.durable_step == last.step == run.step
     assert last.metrics == {"loss": "1.5"}
+
+
+def test_a_directive_changes_the_interval_of_a_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_environment(monkeypatch, server, tmp_path)
+    server.answer = Directives(checkpoint_interval_seconds=1).to_json().encode()
+    with spot.Run(checkpoint=MemoryStore(), log_seconds=1e9) as run:
+        for _ in run.steps(150):
+            time.sleep(0.01)
+            run.step_done(loss=1.5)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len([event for event in events if event["event"] == "checkpoint"]) >= 2  # one of them the last
 
 
 def test_the_remaining_time_counts_the_steps_of_this_process_only() -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from spot_trainer.contract import Directives, IntervalPolicy
+
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 60.0
 
@@ -74,6 +76,38 @@ def automatic_interval(
     best = math.sqrt(2 * max(cost_seconds, 0.0) * mean_seconds_between_losses)
     least = max(MIN_INTERVAL_SECONDS, cost_seconds / overhead_budget, persist_seconds)
     return min(max(best, least), max_seconds)
+
+
+@dataclass(frozen=True)
+class SaveCost:
+    """What the last save cost."""
+
+    training_seconds: float
+    """Time that training stood still or was slowed down."""
+    persist_seconds: float
+    """From the snapshot until the checkpoint was durable."""
+
+
+def choose_interval(
+    policy: IntervalPolicy, interval_seconds: float, directives: Directives, measured: SaveCost | None
+) -> float:
+    """The interval in seconds.
+
+    `interval_seconds` is what the user set: the interval of policy Fixed, the longest one of Auto.
+    A directive takes the place of the former and may only shorten the latter.
+    """
+    directed = directives.checkpoint_interval_seconds
+    if policy is IntervalPolicy.FIXED:
+        return interval_seconds if directed is None else directed
+    bound = interval_seconds if directed is None else min(interval_seconds, directed)
+    if measured is None:  # before the first save, when a fresh run has little to lose
+        return min(bound, FIRST_AUTOMATIC_SECONDS)
+    return automatic_interval(
+        cost_seconds=measured.training_seconds,
+        persist_seconds=measured.persist_seconds,
+        mean_seconds_between_losses=directives.mean_seconds_between_losses or MEAN_SECONDS_BETWEEN_LOSSES,
+        max_seconds=bound,
+    )
 
 
 @dataclass(frozen=True)

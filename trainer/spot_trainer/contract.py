@@ -579,6 +579,8 @@ class Directives:
     checkpoint_now: str | None = None
     """An id: take one checkpoint for it, however often it is repeated."""
     checkpoint_interval_seconds: int | None = None
+    mean_seconds_between_losses: int | None = None
+    """How long the job runs on average until work is lost; what an automatic interval rests on."""
     deadline: datetime | None = None
     stop: str | None = None
     """Stop after a checkpoint, as on a notice; the text is the reason, for people."""
@@ -590,6 +592,7 @@ class Directives:
         values: dict[str, Any] = {
             "checkpointNow": self.checkpoint_now,
             "checkpointIntervalSeconds": self.checkpoint_interval_seconds,
+            "meanSecondsBetweenLosses": self.mean_seconds_between_losses,
             "deadline": self.deadline and format_time(self.deadline),
             "stop": self.stop,
             "predecessorDead": self.predecessor_dead,
@@ -607,6 +610,7 @@ def parse_directives(text: str | bytes) -> Directives:
     return Directives(
         checkpoint_now=_get_text(source, "checkpointNow", MAX_NAME_CHARS),
         checkpoint_interval_seconds=_get_int(source, "checkpointIntervalSeconds", minimum=1),
+        mean_seconds_between_losses=_get_int(source, "meanSecondsBetweenLosses", minimum=1),
         deadline=_get_time(source, "deadline"),
         stop=_get_text(source, "stop", MAX_VALUE_CHARS),
         predecessor_dead=_get_int(source, "predecessorDead"),

@@ -24,7 +24,6 @@ from spot_trainer.contract import (
     CheckpointRef,
     Directives,
     ExitCode,
-    IntervalPolicy,
     Outcome,
     OutcomeKind,
     OutcomeReason,
@@ -258,17 +257,13 @@ class Session:
             self._step_cost = self._step_cost.after_step_beside_save(seconds)
 
     def _interval_seconds(self) -> float:
-        told, directed = self.settings, self._directives.checkpoint_interval_seconds
-        if told.interval_policy is IntervalPolicy.FIXED:
-            return told.interval_seconds if directed is None else directed
-        bound = told.interval_seconds if directed is None else min(told.interval_seconds, directed)
         last = self._last_saved
-        if last is None:  # nothing is measured before the first save, and a fresh run has little to lose
-            return min(bound, cadences.FIRST_AUTOMATIC_SECONDS)
-        return cadences.automatic_interval(
-            cost_seconds=last.save.stall_seconds + max(0.0, self._step_cost.extra_seconds),
-            persist_seconds=last.seconds,
-            max_seconds=bound,
+        measured = None
+        if last is not None:
+            extra_seconds = max(0.0, self._step_cost.extra_seconds)
+            measured = cadences.SaveCost(last.save.stall_seconds + extra_seconds, last.seconds)
+        return cadences.choose_interval(
+            self.settings.interval_policy, self.settings.interval_seconds, self._directives, measured
         )
 
     def try_save(self) -> bool:

@@ -39,10 +39,12 @@ from spot_operator.model import (
     S3Location,
     VolumeLocation,
 )
+from spot_trainer.contract import IntervalPolicy
 
 GRACE_SECONDS: Final = 120
 """terminationGracePeriodSeconds where the template names none: time for a last checkpoint."""
 INTERVAL_SECONDS: Final = 300
+MAX_INTERVAL_SECONDS: Final = 600
 KEEP_LAST: Final = 3
 
 
@@ -130,11 +132,15 @@ def _pool(base: Pool, given: api.SpotPool | api.OnDemandPool | None) -> Pool:
 def _checkpoint(given: api.Checkpoint, *, default_run_id: str) -> CheckpointSpec:
     run_id = given.run_id or default_run_id
     interval = given.interval or api.Interval()
+    policy = IntervalPolicy(interval.policy or IntervalPolicy.FIXED)
     return CheckpointSpec(
         location=_location(given, run_id=run_id),
         run_id=run_id,
         if_exists=given.if_exists or "Resume",
-        interval_seconds=interval.seconds or INTERVAL_SECONDS,
+        interval_policy=policy,
+        interval_seconds=interval.max_seconds or MAX_INTERVAL_SECONDS
+        if policy is IntervalPolicy.AUTO
+        else interval.seconds or INTERVAL_SECONDS,
         keep_last=given.keep_last or KEEP_LAST,
     )
 

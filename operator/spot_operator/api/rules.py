@@ -208,19 +208,21 @@ _CLAIM: Final[tuple[Rule[api.PersistentVolumeClaim], ...]] = (
     ),
 )
 
+_IS_AUTO: Final = "(has(self.policy) && self.policy == 'Auto')"
+
 _INTERVAL: Final[tuple[Rule[api.Interval], ...]] = (
     Rule(
-        field="policy",
-        cel="!has(self.policy) || self.policy != 'Auto'",
-        message="Auto is not supported yet; set policy to Fixed and give seconds",
-        holds=lambda i: i.policy != "Auto",
+        field="seconds",
+        cel=f"!has(self.seconds) || !{_IS_AUTO}",
+        message="policy Auto chooses the interval itself; remove seconds, or set policy to Fixed",
+        holds=lambda i: i.seconds is None or i.policy != "Auto",
         reason="FieldValueForbidden",
     ),
     Rule(
         field="maxSeconds",
-        cel="!has(self.maxSeconds)",
-        message="maxSeconds bounds policy Auto, which is not supported yet; remove it and give seconds",
-        holds=lambda i: i.max_seconds is None,
+        cel=f"!has(self.maxSeconds) || {_IS_AUTO}",
+        message="maxSeconds bounds policy Auto; set policy to Auto, or remove maxSeconds",
+        holds=lambda i: i.max_seconds is None or i.policy == "Auto",
         reason="FieldValueForbidden",
     ),
 )

@@ -112,11 +112,12 @@ class PersistentVolumeClaim(Shape):
 
 class Interval(Shape):
     policy: Literal["Auto", "Fixed"] | None = None
-    """Fixed: every `seconds`. Unset: Fixed. Auto is not supported yet."""
+    """Fixed: every `seconds`. Auto: as often as pays, by what a save costs and how often work is
+    lost. Unset: Fixed."""
     seconds: Seconds | None = None
-    """Seconds between checkpoints. Unset: 300."""
+    """Fixed: seconds between checkpoints. Unset: 300."""
     max_seconds: Seconds | None = None
-    """Upper bound for Auto. Not supported yet."""
+    """Auto: the longest time between checkpoints. Unset: 600."""
 
 
 class Checkpoint(Shape):

@@ -1,16 +1,19 @@
 """What the operator answers to a progress report."""
 
+from spot_operator.decide.losses import mean_seconds_between_losses
 from spot_operator.model import JobSpec, Observation
 from spot_operator.names import ANNOTATION_CHECKPOINT_REQUESTED_AT
-from spot_trainer.contract import Directives
+from spot_trainer.contract import Directives, IntervalPolicy
 
 
 def directives(observation: Observation) -> Directives:
     """Directives for the pods of the job; idempotent, so they may be sent any number of times."""
-    spec = observation.spec
+    spec = observation.spec if isinstance(observation.spec, JobSpec) else None
     gang = observation.status.gang
+    is_auto = spec is not None and spec.checkpoint.interval_policy is IntervalPolicy.AUTO
     return Directives(
         checkpoint_now=observation.annotations.get(ANNOTATION_CHECKPOINT_REQUESTED_AT),
-        deadline=spec.deadline.finish_by if isinstance(spec, JobSpec) and spec.deadline is not None else None,
+        mean_seconds_between_losses=mean_seconds_between_losses(observation.status) if is_auto else None,
+        deadline=spec.deadline.finish_by if spec is not None and spec.deadline is not None else None,
         stop=str(gang.stop.reason) if gang is not None and gang.stop is not None else None,
     )

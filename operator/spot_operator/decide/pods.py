@@ -36,7 +36,7 @@ from spot_operator.names import (
     TAINT_UNREACHABLE,
     CapacityType,
 )
-from spot_trainer.contract import CONTRACT_VERSION, Env, IfExists, IntervalPolicy, format_time
+from spot_trainer.contract import CONTRACT_VERSION, Env, IfExists, format_time
 
 CHECKPOINT_VOLUME: Final = "spot-checkpoints"
 CHECKPOINT_PATH: Final = "/checkpoints"
@@ -211,7 +211,7 @@ def _environment(
         Env.CAPACITY_TYPE: capacity_type,
         Env.RUN_ID: spec.checkpoint.run_id,
         Env.CHECKPOINT_URI: checkpoint_uri(location),
-        Env.CHECKPOINT_INTERVAL_POLICY: IntervalPolicy.FIXED,
+        Env.CHECKPOINT_INTERVAL_POLICY: spec.checkpoint.interval_policy,
         Env.CHECKPOINT_INTERVAL_SECONDS: spec.checkpoint.interval_seconds,
         Env.CHECKPOINT_KEEP: spec.checkpoint.keep_last,
         Env.CHECKPOINT_IF_EXISTS: IfExists(spec.checkpoint.if_exists),
