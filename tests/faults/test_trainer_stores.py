@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from s3_proxy import Faults, s3_proxy
 from training import EXAMPLE, pod_environ, spot_trainer_command, training
 from weed import Weed, find_weed
 
 from spot_trainer.contract import OutcomeKind, OutcomeReason
-from spot_trainer.store import NotFound, Store, StoreRefused, StoreUnavailable, create_ours
+from spot_trainer.store import NotFound, Store, StoreError, StoreRefused, StoreUnavailable, create_ours
 from spot_trainer.store import s3 as s3_module
 from spot_trainer.store.local import LocalStore
+from spot_trainer.store.probe import probe
 from spot_trainer.store.s3 import S3Store
 from spot_trainer.testing import MemoryStore
 
@@ -103,6 +111,87 @@ def test_a_large_object_goes_in_parts(server: Weed, monkeypatch: pytest.MonkeyPa
     parts = [bytes([n]) * (3 * 1024 * 1024 + n) for n in range(5)]
     store.put("large", parts)
     assert store.read("large") == b"".join(parts)
+
+
+@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
+def test_a_real_store_passes_the_probe_and_is_left_as_it_was(store: Store) -> None:
+    assert list(probe(store)) == []
+    assert store.list("") == []
+
+
+def test_a_server_that_ignores_conditions_is_refused_before_training(server: Weed, tmp_path: Path) -> None:
+    with s3_proxy(server.endpoint, Faults(choose=lambda _method, _path: "no conditions")) as endpoint:
+        environ = {
+            **pod_environ(tmp_path, "s3://checkpoints/careless"),
+            **server.environ,
+            "AWS_ENDPOINT_URL_S3": endpoint,
+        }
+        with training(COMMAND, environ) as process:
+            assert process.wait() == 78, process.report()
+            outcome = process.outcome()
+    assert outcome is not None
+    assert outcome.reason == OutcomeReason.STORE_UNSUPPORTED
+    assert "If-None-Match" in outcome.message
+
+
+def test_extra_arguments_go_with_every_request_that_knows_them(
+    server: Weed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "PART_BYTES", 5 * 1024 * 1024)
+    secret = "0123456789abcdef0123456789abcdef"
+    extra = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": secret}
+    extra |= {"RequestPayer": "requester", "StorageClass": "STANDARD_IA"}
+    monkeypatch.setenv("SPOT_S3_EXTRA_ARGS", json.dumps(extra))
+    faults = Faults()
+    with s3_proxy(server.endpoint, faults) as endpoint:
+        for name, value in {**server.environ, "AWS_ENDPOINT_URL_S3": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        store = S3Store("checkpoints", "extra")
+        large = os.urandom(6 * 1024 * 1024)
+        store.put("large", [large])
+        assert store.create("small", b"x")
+        assert store.read("large") == large
+        assert {entry.key for entry in store.list("")} == {"large", "small"}
+        with pytest.raises(ClientError):
+            server.client().get_object(Bucket="checkpoints", Key="extra/large")  # without the key
+        store.delete(["large", "small"])
+    kinds = Counter[tuple[str, str, bool, bool]]()
+    for method, path, headers in faults.requests:
+        assert headers["x-amz-request-payer"] == "requester", (method, path)
+        has_key = "x-amz-server-side-encryption-customer-key" in headers
+        query = sorted(parse_qs(urlsplit(path).query, keep_blank_values=True))
+        kinds[method, ",".join(query), has_key, "x-amz-storage-class" in headers] += 1
+    assert kinds == {
+        ("POST", "uploads", True, True): 1,  # the upload is begun: how its object is kept is said here
+        ("PUT", "partNumber,uploadId", True, False): 2,
+        ("POST", "uploadId", True, False): 1,
+        ("PUT", "", True, True): 1,
+        ("GET", "", True, False): 1,
+        ("GET", "encoding-type,list-type,prefix", False, False): 1,
+        ("DELETE", "", False, False): 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "refused", "text"),
+    [
+        ("KMS.DisabledException", True, "the server refuses PutObject: KMS.DisabledException: of the key"),
+        ("KMS.ThrottlingException", False, "KMS.ThrottlingException"),
+        ("InvalidArgument", True, "the server refuses PutObject: InvalidArgument"),
+        ("PermanentRedirect", True, "another region; set spec.checkpoint.s3.region"),
+        ("SlowDown", False, "SlowDown"),
+    ],
+)
+def test_a_mistake_is_told_from_a_store_that_is_away(
+    code: str, refused: bool, text: str, server: Weed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "RETRY_DELAYS_SECONDS", ())
+    client = server.client()
+    with Stubber(client) as stub:
+        stub.add_client_error("put_object", service_error_code=code, service_message="of the key")
+        with pytest.raises(StoreError, match=text) as caught:
+            S3Store("checkpoints", "x", client=client).put("a", [b"1"])
+    assert isinstance(caught.value, StoreRefused if refused else StoreUnavailable)
 
 
 def test_a_missing_bucket_is_named(server: Weed) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 ERRORS = {
@@ -26,6 +26,8 @@ class Faults:
     choose: Callable[[str, str], str | None] = lambda _method, _path: None
     stall_seconds: float = 3.0
     num_spoilt: int = 0
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    """Method, path and headers (names in lower case) of what was asked."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -34,6 +36,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     upstream: tuple[str, int]
 
     def _handle(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.faults.requests.append((self.command, self.path, headers))
         fault = self.faults.choose(self.command, self.path)
         self.faults.num_spoilt += fault is not None
         length = int(self.headers.get("Content-Length") or 0)
@@ -60,6 +64,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._hang_up()
         if fault == "wrong answer" and data:
             data = _flipped(data)
+        if fault == "no conditions" and answer.status == 412:
+            return self._answer(200, {"ETag": '"0"'}, b"")
         return self._answer(answer.status, dict(answer.getheaders()), data)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle

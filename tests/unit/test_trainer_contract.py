@@ -24,6 +24,7 @@ from spot_trainer.contract import (
     Outcome,
     OutcomeKind,
     ProgressReport,
+    SaveTotals,
 )
 
 MOMENT = datetime(2026, 12, 1, 6, 0, tzinfo=UTC)
@@ -44,6 +45,7 @@ FULL = Environment(
     status_url="https://spot.system.svc:8443/x",
 )
 OUTCOME = Outcome(
+    saves=SaveTotals(count=3, failed=1, num_bytes=10**12, seconds=4.5, stall_seconds=0.25),
     kind=OutcomeKind.STOPPED,
     reason="Notice",
     incarnation=3,

@@ -162,7 +162,8 @@ def test_a_run_follows_directives(
     assert events[-1]["reason"] == "StopRequested"
     last = server.bodies[-1]
     assert last.durable_step == last.step == run.step
-    assert last.metrics == {"loss": "1.5"}
+    assert last.metrics["loss"] == "1.5"
+    assert set(last.metrics) == {"loss", "checkpoint_bytes", "checkpoint_seconds", "checkpoint_stall_seconds"}
 
 
 def test_a_directive_changes_the_interval_of_a_run(

@@ -371,6 +371,13 @@ def _get_int(
     return value
 
 
+def _get_seconds(source: Mapping[str, Any], key: str) -> float:
+    value = source.get(key, 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_INTEGER:
+        raise ContractError(f"{key} must be a number of seconds")
+    return float(value)
+
+
 def _get_text(source: Mapping[str, Any], key: str, limit: int) -> str | None:
     value = source.get(key)
     if value is None:
@@ -408,6 +415,29 @@ class CheckpointRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SaveTotals:
+    """What the saves of one process came to."""
+
+    count: int = 0
+    """Saves that became durable."""
+    failed: int = 0
+    num_bytes: int = 0
+    seconds: float = 0.0
+    """Until they were durable, summed."""
+    stall_seconds: float = 0.0
+    """Training stood still, summed."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "failed": self.failed,
+            "bytes": self.num_bytes,
+            "seconds": self.seconds,
+            "stallSeconds": self.stall_seconds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a trainer ended, in the words of the termination message."""
 
@@ -419,6 +449,7 @@ class Outcome:
     """The step that the process had reached, durable or not."""
     checkpoint: CheckpointRef | None = None
     """The last durable checkpoint of the lineage."""
+    saves: SaveTotals | None = None
     message: str = ""
 
     def __post_init__(self) -> None:
@@ -438,7 +469,8 @@ class Outcome:
         return text
 
     def _dump_with(self, message: str) -> str:
-        checkpoint = self.checkpoint or CheckpointRef(name="", step=0)
+        checkpoint, saves = self.checkpoint or CheckpointRef(name="", step=0), self.saves
+        totals = {} if saves is None else {"saves": saves.as_json()}
         return _dump(
             {
                 "version": CONTRACT_VERSION,
@@ -447,6 +479,7 @@ class Outcome:
                 "incarnation": self.incarnation,
                 "step": self.step,
                 "checkpoint": {"name": checkpoint.name, "step": checkpoint.step},
+                **totals,
                 "message": message,
             }
         )
@@ -476,7 +509,22 @@ def _read_outcome(source: Mapping[str, Any]) -> Outcome | None:
         incarnation=incarnation,
         step=step,
         checkpoint=_read_checkpoint(source.get("checkpoint")),
+        saves=_read_saves(source.get("saves")),
         message=_get_text(source, "message", MAX_MESSAGE_CHARS) or "",
+    )
+
+
+def _read_saves(source: Any) -> SaveTotals | None:
+    if source is None:
+        return None
+    if not isinstance(source, dict):
+        raise ContractError("saves must be an object")
+    return SaveTotals(
+        count=_get_int(source, "count") or 0,
+        failed=_get_int(source, "failed") or 0,
+        num_bytes=_get_int(source, "bytes") or 0,
+        seconds=_get_seconds(source, "seconds"),
+        stall_seconds=_get_seconds(source, "stallSeconds"),
     )
 
 

@@ -45,6 +45,7 @@ class Listener:
         self._received_at: float | None = None
         self._leave: Leave = _leave_silently
         self._grace_seconds: float | None = None
+        self._left_seconds: float | None = None
         self._is_early = False
         self._reader: socket.socket | None = None
         self._writer: socket.socket | None = None
@@ -67,7 +68,7 @@ class Listener:
         """
         if self._reader is not None or threading.current_thread() is not threading.main_thread():
             return
-        self._received_at, self._is_early = None, is_early
+        self._received_at, self._left_seconds, self._is_early = None, None, is_early
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._previous = signal.signal(signal.SIGTERM, _keep)
@@ -100,23 +101,31 @@ class Listener:
         """The outcome is written: in a pod a further notice ends the process at once, elsewhere as before."""
         with self._lock:
             # The notice that led here is dealt with; a later one is a new one.
-            self._grace_seconds = self._received_at = None
+            self._grace_seconds = self._received_at = self._left_seconds = None
         if not self._is_early:
             self.remove()
 
-    def request(self) -> None:
-        """Act as if SIGTERM had arrived now (the operator asked through a directive)."""
+    def request(self, left_seconds: float | None = None) -> None:
+        """Act as if SIGTERM had arrived now: a directive asks for it, or the cloud's notice endpoint.
+
+        `left_seconds`: what the cloud says is left; a longer grace period counts for nothing then.
+        """
         with self._lock:
-            self._received_at = self._received_at or time.monotonic()
-        if self._writer is not None:
-            self._writer.send(b"\0")
+            if self._received_at is None:
+                self._received_at, self._left_seconds = time.monotonic(), left_seconds
+            writer = self._writer
+        if writer is not None:
+            with contextlib.suppress(OSError):  # full: it is readable; closed: nobody listens any more
+                writer.send(b"\0")
 
     def deadline(self) -> float | None:
         """Monotonic time by which the process must be gone; None: no notice, or not training."""
         if self._received_at is None or self._grace_seconds is None:
             return None
+        left = self._left_seconds
+        grace = self._grace_seconds if left is None else max(0.0, min(left, self._grace_seconds))
         # The last second belongs to the kernel, the kubelet and the write of the outcome.
-        return self._received_at + max(self._grace_seconds - 1.0, self._grace_seconds * 0.8)
+        return self._received_at + max(grace - 1.0, grace * 0.8)
 
     def before_fork(self) -> None:
         """Hold SIGTERM back: in its first instant a child would still write to our descriptor."""

@@ -17,17 +17,18 @@ from typing import Any, NoReturn, TypeVar
 from spot_trainer import cadence as cadences
 from spot_trainer import farewell
 from spot_trainer import snapshot as snapshots
+from spot_trainer.attendants import Attendants
 from spot_trainer.cadence import Cadence, StepCost
 from spot_trainer.checkpoints import CLAIMS, Checkpoints, Fenced, Final, Identity
 from spot_trainer.clock import Clock
 from spot_trainer.contract import (
     CheckpointRef,
-    Directives,
     ExitCode,
     Outcome,
     OutcomeKind,
     OutcomeReason,
     ProgressReport,
+    clean_text,
     format_time,
 )
 from spot_trainer.events import Event, EventLog, jsonable
@@ -35,12 +36,15 @@ from spot_trainer.farewell import Farewell
 from spot_trainer.lineage import AttemptName, ClaimName
 from spot_trainer.manifest import TooNew
 from spot_trainer.notice import LISTENER
+from spot_trainer.notice_endpoint import CloudNotice
 from spot_trainer.outcome import OutcomeFile
-from spot_trainer.report import Pace, Reporter
+from spot_trainer.report import Pace
 from spot_trainer.saver import Save, Saved, Saver
 from spot_trainer.settings import LOCAL_JOB_UID, Settings
 from spot_trainer.state import Incompatible, State, describe_environment
 from spot_trainer.store import Store, StoreError, StoreRefused, StoreUnavailable
+from spot_trainer.store.probe import probe
+from spot_trainer.tally import Reading, Tally
 from spot_trainer.writer import Loaded
 
 START_PATIENCE_SECONDS = 120.0
@@ -95,16 +99,23 @@ class Session:
         self._cadence = Cadence(settings.interval_seconds, clock.monotonic())
         self._saver, self._buffers = Saver(clock.monotonic), snapshots.Buffers()
         self._in_background = save_in_background
-        self._last_saved: Saved | None = None
+        self._tally, self._first_step = Tally(), 0
+        self._last_durable_time: float | None = None
         self._trouble = ""
         """Why the newest save failed, until one succeeds."""
         self._step_cost, self._last_step_end = StepCost(), float("nan")
         self._longest_step_seconds, self._has_warned_of_grace = 0.0, False
-        self._directives = Directives()
         self._handled_request: str | None = None
         self._stop_reason: str | None = None
+        self._notice: CloudNotice | None = None
         self._pace = Pace(clock.monotonic)
-        self._reporter: Reporter | None = None
+        self._attendants = Attendants(
+            settings,
+            progress=self.progress,
+            reading=self._reading,
+            on_notice=self._take_notice,
+            warn=self.warn,
+        )
         self._is_ending = False
 
     # ------------------------------------------------------------------ start
@@ -113,7 +124,7 @@ class Session:
         """Claim and resume; afterwards a notice is looked at between steps."""
         LISTENER.on_leave(self._leave_from_listener)
         LISTENER.install()
-        self._start_reporter()
+        self._attendants.start()
         if self._open_store is None:
             self._log.emit(Event.START, 0, checkpoint=None)
             self.warn("no place for checkpoints was given: this run keeps nothing and cannot be resumed")
@@ -124,7 +135,9 @@ class Session:
 
     def _claim_and_resume(self) -> None:
         assert self._open_store is not None
-        store = self._open_store()
+        store = self._open_or_end(self._open_store)
+        for caveat in self._patiently(lambda: probe(store)):
+            self.warn(caveat)
         identity = self._patiently(lambda: self._identity(store))
         self._checkpoints = Checkpoints(
             store,
@@ -136,10 +149,23 @@ class Session:
         )
         self._log.emit(Event.START, 0, checkpoint=store.uri, claim=str(identity.claim), runID=identity.run_id)
         self._patiently(lambda: self._required().claim(self.settings.if_exists))
-        self._wake_reporter()
+        self._attendants.wake()
+        began = self._clock.monotonic()
         loaded = self._patiently(lambda: self._required().find_base(self._captured()))
         if loaded is not None:
+            seconds = self._clock.monotonic() - began
+            self._tally = self._tally.after_restore(
+                seconds, sum(f.size for f in loaded.manifest.files.values())
+            )
             self._restore(loaded)
+
+    def _open_or_end(self, open_store: Callable[[], Store]) -> Store:
+        try:
+            return open_store()
+        except ValueError as error:  # of the place or of an option in the environment
+            self.end(
+                OutcomeKind.FAILED, OutcomeReason.INVALID_ENVIRONMENT, clean_text(str(error)), ExitCode.CONFIG
+            )
 
     def _identity(self, store: Store) -> Identity:
         told = self.settings
@@ -160,10 +186,16 @@ class Session:
 
     def _restore(self, loaded: Loaded) -> None:
         saved = dict(loaded.state)
-        self.step = saved.pop("run")["step"]
+        self.step = self._first_step = saved.pop("run")["step"]
         self._state.restore(saved)
         self.durable = Durable(loaded.name, None)
-        self._log.emit(Event.RESUME, self.step, checkpoint=str(loaded.name))
+        self._log.emit(
+            Event.RESUME,
+            self.step,
+            checkpoint=str(loaded.name),
+            bytes=self._tally.restore_bytes,
+            seconds=round(self._tally.restore_seconds or 0.0, 4),
+        )
         now = describe_environment()
         for name, then in loaded.manifest.environment.items():
             if now.get(name) != then:
@@ -180,7 +212,7 @@ class Session:
         self._first_line_step = self.step + 1
         self._pace.begin(self.step)
         self._last_step_end = self._clock.monotonic()
-        self._wake_reporter()
+        self._attendants.wake()
         self.poll()
 
     def _end_if_finished(self) -> None:
@@ -226,8 +258,9 @@ class Session:
         self._measure_step()
         if (saved := self._saver.poll()) is not None:
             self._take_result(saved)
-        if self._directives.stop is not None and LISTENER.received_at is None:
-            self._stop_reason = self._directives.stop
+        directives = self._attendants.directives
+        if directives.stop is not None and LISTENER.received_at is None:
+            self._stop_reason = directives.stop
             LISTENER.request()
         if LISTENER.received_at is not None:
             self._stop()
@@ -235,7 +268,7 @@ class Session:
             return
         now = self._clock.monotonic()
         self._cadence = self._cadence.with_interval(self._interval_seconds())
-        request = self._directives.checkpoint_now
+        request = directives.checkpoint_now
         is_asked = request is not None and request != self._handled_request and self._cadence.may_retry(now)
         if is_asked and self._is_durable():
             self._handled_request = request
@@ -257,13 +290,16 @@ class Session:
             self._step_cost = self._step_cost.after_step_beside_save(seconds)
 
     def _interval_seconds(self) -> float:
-        last = self._last_saved
+        last = self._tally.last
         measured = None
         if last is not None:
             extra_seconds = max(0.0, self._step_cost.extra_seconds)
             measured = cadences.SaveCost(last.save.stall_seconds + extra_seconds, last.seconds)
         return cadences.choose_interval(
-            self.settings.interval_policy, self.settings.interval_seconds, self._directives, measured
+            self.settings.interval_policy,
+            self.settings.interval_seconds,
+            self._attendants.directives,
+            measured,
         )
 
     def try_save(self) -> bool:
@@ -309,6 +345,7 @@ class Session:
     def _take_result(self, saved: Saved) -> None:
         """On the training thread. Fencing ends the process; other trouble costs a warning."""
         now = self._clock.monotonic()
+        self._tally = self._tally.after_save(saved)
         if saved.name is None:
             self._lines = [*saved.save.lines, *self._lines]
             self._first_line_step = saved.save.first_line_step
@@ -324,7 +361,7 @@ class Session:
                 f"{self._trouble}"
             )
             return
-        self._trouble, self._last_saved = "", saved
+        self._trouble, self._last_durable_time = "", saved.save.began
         self._cadence = self._cadence.after_success(saved.save.began)
         self._handled_request = saved.save.request or self._handled_request
         self.durable = Durable(saved.name, self._clock.wall())
@@ -336,7 +373,7 @@ class Session:
             seconds=round(saved.seconds, 4),
             stallSeconds=round(saved.save.stall_seconds, 4),
         )
-        self._wake_reporter()
+        self._attendants.wake()
         self._warn_of_short_grace(saved)
 
     def _warn_of_short_grace(self, saved: Saved) -> None:
@@ -359,7 +396,7 @@ class Session:
         received = LISTENER.received_at
         assert received is not None
         deadline = LISTENER.deadline() or received + self.settings.grace_seconds
-        cause = self._stop_reason or "SIGTERM"
+        cause = self._stop_reason or (self._notice.cause if self._notice is not None else "SIGTERM")
         self._log.emit(
             Event.NOTICE,
             self.step,
@@ -396,7 +433,7 @@ class Session:
         )
 
     def _expected_seconds(self) -> float | None:
-        return None if self._last_saved is None else self._last_saved.seconds
+        return None if self._tally.last is None else self._tally.last.seconds
 
     def _choose_farewell(self, remaining_seconds: float) -> Farewell:
         in_flight, expected, left = self._saver.in_flight, self._expected_seconds(), None
@@ -474,11 +511,11 @@ class Session:
             outcome=str(kind),
             reason=str(reason),
             exitCode=int(self._outcome.exit_code),
+            saves=self._tally.totals.as_json(),
             checkpoint=str(self.durable.name) if self.durable else None,
             message=message,
         )
-        if self._reporter is not None:
-            self._reporter.close(timeout_seconds=2.0)
+        self._attendants.close(timeout_seconds=2.0)
         LISTENER.stop_polling()
 
     def _flush_metrics_quietly(self) -> None:
@@ -498,6 +535,7 @@ class Session:
             incarnation=self.incarnation,
             step=self.step,
             checkpoint=checkpoint,
+            saves=self._tally.totals,
             message=message,
         )
 
@@ -551,26 +589,10 @@ class Session:
                 self._clock.sleep(delay)
                 delay = min(delay * 2, 10.0)
 
-    def _start_reporter(self) -> None:
-        told = self.settings
-        if told.status_url is None:
-            return
-        self._reporter = Reporter(
-            told.status_url,
-            current=self.progress,
-            ca_cert=told.status_ca_cert,
-            token=told.status_token,
-            on_directives=self._take_directives,
-        )
-        self._reporter.start()
-
-    def _wake_reporter(self) -> None:
-        if self._reporter is not None:
-            self._reporter.wake()
-
-    def _take_directives(self, directives: Directives) -> None:
-        """On the reporter's thread: the training thread looks at them between steps."""
-        self._directives = directives
+    def _take_notice(self, notice: CloudNotice) -> None:
+        """On the thread that asks the cloud: the training thread looks between steps, as after SIGTERM."""
+        self._notice = notice
+        LISTENER.request(None if notice.at is None else (notice.at - self._clock.wall()).total_seconds())
 
     def progress(self) -> ProgressReport:
         """The report as of now; called on the reporter's thread."""
@@ -580,7 +602,7 @@ class Session:
         return ProgressReport(
             progress_percentage=percentage,
             estimated_remaining_seconds=0 if is_complete else self._pace.remaining_seconds(done, total),
-            metrics={name: str(value) for name, value in self.metrics.items()},
+            metrics=self._tally.metrics | {name: str(value) for name, value in self.metrics.items()},
             last_updated_time=self._clock.wall(),
             step=done,
             total_steps=total,
@@ -588,4 +610,19 @@ class Session:
             durable_time=durable.time if durable else None,
             checkpoint_name=str(durable.name) if durable else None,
             incarnation=self.incarnation,
+        )
+
+    def _reading(self) -> Reading:
+        """What Prometheus is told; called on the exporter's thread."""
+        durable, taken = self.durable, self._last_durable_time
+        return Reading(
+            job=self.settings.job,
+            incarnation=self.incarnation,
+            capacity_type=self.settings.capacity_type,
+            step=self.step,
+            total_steps=self.total_steps,
+            first_step=self._first_step,
+            durable_step=durable.name.step if durable else None,
+            durable_age_seconds=None if taken is None else self._clock.monotonic() - taken,
+            tally=self._tally,
         )

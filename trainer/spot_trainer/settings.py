@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from spot_trainer.contract import ContractError, Environment, IfExists, IntervalPolicy
+from spot_trainer.notice_endpoint import CLOUDS, DEFAULT_URL
 from spot_trainer.outcome import is_writer
 
 LOCAL_JOB_UID = "local"
@@ -22,6 +23,9 @@ VERIFY_INTERVAL_SECONDS = "SPOT_VERIFY_INTERVAL_SECONDS"
 """Set by `spot-trainer verify` only: the interval, which may be a fraction of a second."""
 VERIFY_LOG_SECONDS = "SPOT_VERIFY_LOG_SECONDS"
 """Set by `spot-trainer verify` only: it has to see each step in order to interrupt at one."""
+NOTICE_ENDPOINT = "SPOT_NOTICE_ENDPOINT"
+NOTICE_ENDPOINT_URL = "SPOT_NOTICE_ENDPOINT_URL"
+METRICS_PORT = "SPOT_METRICS_PORT"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,6 +56,11 @@ class Settings:
     status_url: str | None = None
     status_ca_cert: str | None = None
     status_token: str | None = None
+    notice_endpoint: str | None = None
+    """The cloud whose metadata service is polled, a key of `CLOUDS`; None: nobody is asked."""
+    notice_endpoint_url: str = DEFAULT_URL
+    metrics_port: int | None = None
+    """Where Prometheus may scrape; None: nothing listens."""
     log_seconds: float | None = None
     """Least time between two step lines; None: as the script says."""
 
@@ -75,6 +84,7 @@ def read_settings(
         raise ContractError("keep must be at least 2: with 1 a damaged newest checkpoint leaves nothing")
     if keep_every_steps is not None and keep_every_steps < 1:
         raise ContractError(f"keep_every_steps is {keep_every_steps}: use a positive number, or None")
+    options = _read_options(environ)
     if not Environment.is_present(environ):
         is_auto = interval_seconds == "auto"
         return Settings(
@@ -83,6 +93,7 @@ def read_settings(
             interval_seconds=MAX_AUTOMATIC_SECONDS if is_auto else float(interval_seconds),
             keep=keep,
             keep_every_steps=keep_every_steps,
+            **options,
         )
     told = Environment.from_environ(environ)
     return Settings(
@@ -106,7 +117,23 @@ def read_settings(
         status_ca_cert=told.status_ca_cert,
         status_token=told.status_token,
         log_seconds=float(environ[VERIFY_LOG_SECONDS]) if environ.get(VERIFY_LOG_SECONDS) else None,
+        **options,
     )
+
+
+def _read_options(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What users set in the environment, in a pod and elsewhere; raises ContractError."""
+    cloud, port = environ.get(NOTICE_ENDPOINT, "").lower(), environ.get(METRICS_PORT, "")
+    if cloud and cloud not in CLOUDS:
+        known = ", ".join(CLOUDS)
+        raise ContractError(f"{NOTICE_ENDPOINT}={cloud!r}: use one of {known}, or leave it unset")
+    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise ContractError(f"{METRICS_PORT}={port!r}: use a port from 1 to 65535, or leave it unset")
+    return {
+        "notice_endpoint": cloud or None,
+        "notice_endpoint_url": environ.get(NOTICE_ENDPOINT_URL) or DEFAULT_URL,
+        "metrics_port": int(port) if port else None,
+    }
 
 
 def _as_uri(checkpoint: str | Path | None) -> str | None:

@@ -24,6 +24,7 @@ class MemoryStore:
 
     read_bytes = 1024 * 1024
     parallel_reads = 1
+    caveats: Sequence[str] = ()
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -108,6 +109,10 @@ class FaultyStore:
     @property
     def uri(self) -> str:
         return self._store.uri
+
+    @property
+    def caveats(self) -> Sequence[str]:
+        return self._store.caveats
 
     def list(self, prefix: str) -> list[Entry]:
         self._fault("list", prefix)

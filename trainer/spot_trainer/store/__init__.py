@@ -67,6 +67,8 @@ class Store(Protocol):
     """How much to ask for in one `read_into`."""
     parallel_reads: int
     """How many reads at once make sense."""
+    caveats: Sequence[str]
+    """What this place was seen to lack and can be used without; known after the first writes."""
 
     @property
     def uri(self) -> str:

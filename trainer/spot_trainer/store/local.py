@@ -22,7 +22,8 @@ from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnava
 _TEMPORARY = ".tmp-"
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LINKS = _NOT_OFFERED | {errno.EPERM, errno.EMLINK}
 
 
 @contextlib.contextmanager
@@ -51,6 +52,7 @@ class LocalStore:
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
+        self.caveats: Sequence[str] = ()
 
     @property
     def uri(self) -> str:
@@ -123,8 +125,14 @@ class LocalStore:
             temporary = self._write_temporary(path, parts)
             try:
                 os.replace(temporary, path)
-            except OSError:
+            except OSError as error:
                 os.unlink(temporary)
+                if error.errno in _NOT_OFFERED | {errno.EPERM}:
+                    raise StoreRefused(
+                        OutcomeReason.STORE_UNSUPPORTED,
+                        f"{self._root}: this file system cannot rename files, so that half a checkpoint "
+                        "could look like a whole one; use another volume or S3",
+                    ) from error
                 raise
             _sync_directory(path.parent)
 
@@ -150,12 +158,23 @@ class LocalStore:
                     view = memoryview(part).cast("B")
                     while view:
                         view = view[file.write(view) :]
-                os.fsync(file.fileno())
+                self._sync(file.fileno())
         except OSError:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
         return temporary
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+            self.caveats = (
+                f"{self._root}: this file system does not flush to disk (fsync: {error.strerror}): when the "
+                "machine behind it loses power, a checkpoint that was reported durable may be lost",
+            )
 
 
 def _is_temporary(key: str) -> bool:
@@ -194,7 +213,7 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         # Some network file systems refuse fsync on a directory and need none.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in _NOT_OFFERED:
             raise
     finally:
         os.close(descriptor)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import json
 import os
 import time
 import zlib
@@ -48,6 +49,39 @@ RETRY_DELAYS_SECONDS = (0.1, 0.5)
 """Before the second and the third try of a request that may succeed then."""
 
 CHECKSUM_VARIABLE = "SPOT_S3_CHECKSUM"
+EXTRA_ARGS_VARIABLE = "SPOT_S3_EXTRA_ARGS"
+
+_OPERATIONS = (
+    "abort_multipart_upload",
+    "complete_multipart_upload",
+    "create_multipart_upload",
+    "delete_object",
+    "get_object",
+    "head_object",
+    "list_multipart_uploads",
+    "list_objects_v2",
+    "put_object",
+    "upload_part",
+)
+"""Everything that is asked of a server."""
+
+_OURS = {
+    "Body",
+    "Bucket",
+    "ChecksumAlgorithm",
+    "ChecksumCRC32",
+    "ContinuationToken",
+    "IfNoneMatch",
+    "Key",
+    "KeyMarker",
+    "MultipartUpload",
+    "PartNumber",
+    "Prefix",
+    "Range",
+    "UploadId",
+    "UploadIdMarker",
+}
+"""What the protocol itself says in a request; nobody else may."""
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _DENIED = {
@@ -60,7 +94,9 @@ _DENIED = {
     "InvalidToken",
     "AllAccessDisabled",
 }
-_UNSUPPORTED = {"NotImplemented", "501", "InvalidArgument"}
+_NOT_IMPLEMENTED = {"NotImplemented", "501", "InvalidArgument"}
+_MISTAKEN = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest"}
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 
 
 def make_client() -> Any:
@@ -90,13 +126,20 @@ class S3Store:
 
     read_bytes = 16 * 1024 * 1024
     parallel_reads = 8
+    caveats: Sequence[str] = ()
 
     def __init__(self, bucket: str, prefix: str, client: Any = None) -> None:
-        """Options come from the environment: `SPOT_S3_CHECKSUM` (CRC32, the default, or off)."""
+        """Options come from the environment; raises ValueError if one makes no sense.
+
+        `SPOT_S3_CHECKSUM`: CRC32 (the default) or off. `SPOT_S3_EXTRA_ARGS`: a JSON object of
+        boto3's own parameters, such as {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "..."};
+        each is given to every request that knows it.
+        """
         self._bucket = bucket
         self._checksum_algorithm = _checksum_algorithm(os.environ.get(CHECKSUM_VARIABLE, "CRC32"))
         self._root = f"{prefix}/" if prefix else ""
         self._client = client or make_client()
+        self._extra_arguments = _extra_arguments(self._client, os.environ.get(EXTRA_ARGS_VARIABLE, ""))
 
     @property
     def uri(self) -> str:
@@ -104,7 +147,7 @@ class S3Store:
 
     def _list(self, prefix: str) -> list[Entry]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._root + prefix
+            Bucket=self._bucket, Prefix=self._root + prefix, **self._extra_arguments["list_objects_v2"]
         )
         return [
             Entry(item["Key"].removeprefix(self._root), item["Size"], item["LastModified"])
@@ -117,7 +160,7 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         def request() -> bytes:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._root + key)
+            answer = self._call("get_object", **self._at(key))
             data: bytes = answer["Body"].read()
             return data
 
@@ -128,9 +171,7 @@ class S3Store:
 
         def request() -> int:
             try:
-                answer = self._client.get_object(
-                    Bucket=self._bucket, Key=self._root + key, Range=f"bytes={offset}-{last}"
-                )
+                answer = self._call("get_object", **self._at(key), Range=f"bytes={offset}-{last}")
             except ClientError as error:
                 if _code(error) in ("InvalidRange", "416"):
                     return 0
@@ -143,10 +184,16 @@ class S3Store:
     def create(self, key: str, data: bytes) -> bool:
         def request() -> bool:
             try:
-                self._client.put_object(Bucket=self._bucket, Key=self._root + key, Body=data, IfNoneMatch="*")
+                self._call("put_object", **self._at(key), Body=data, IfNoneMatch="*")
             except ClientError as error:
                 if _code(error) in ("PreconditionFailed", "412"):
                     return False
+                if _code(error) in _NOT_IMPLEMENTED:
+                    raise StoreRefused(
+                        OutcomeReason.STORE_UNSUPPORTED,
+                        f"s3://{self._bucket}/{self._root}{key}: {_code(error)}: the server must honour PUT "
+                        "with If-None-Match",
+                    ) from error
                 raise
             return True
 
@@ -160,18 +207,19 @@ class S3Store:
             self._put_parts(key, views)
             return
         body = views[0] if len(views) == 1 else b"".join(views)
-        where = {"Bucket": self._bucket, "Key": self._root + key}
-        self._attempt(key, lambda: self._client.put_object(**where, Body=body, **self._checksum(body)))
+        check = self._checksum(body)
+        self._attempt(key, lambda: self._call("put_object", **self._at(key), Body=body, **check))
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            where = {"Bucket": self._bucket, "Key": self._root + key}
-            self._attempt(key, functools.partial(self._client.delete_object, **where))
+            self._attempt(key, functools.partial(self._call, "delete_object", **self._at(key)))
 
     def unfinished(self, prefix: str) -> Sequence[Unfinished]:
         def request() -> Sequence[Unfinished]:
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=self._root + prefix
+                Bucket=self._bucket,
+                Prefix=self._root + prefix,
+                **self._extra_arguments["list_multipart_uploads"],
             )
             return [
                 Unfinished(item["Key"].removeprefix(self._root), item["UploadId"], item["Initiated"])
@@ -184,9 +232,7 @@ class S3Store:
     def discard(self, what: Unfinished) -> None:
         def request() -> None:
             try:
-                self._client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=self._root + what.key, UploadId=what.handle
-                )
+                self._call("abort_multipart_upload", **self._at(what.key), UploadId=what.handle)
             except ClientError as error:
                 if _code(error) != "NoSuchUpload":
                     raise
@@ -194,9 +240,9 @@ class S3Store:
         self._attempt(what.key, request)
 
     def _put_parts(self, key: str, views: Sequence[memoryview]) -> None:
-        where = {"Bucket": self._bucket, "Key": self._root + key}
+        where = self._at(key)
         kind = {"ChecksumAlgorithm": self._checksum_algorithm} if self._checksum_algorithm else {}
-        created = self._attempt(key, lambda: self._client.create_multipart_upload(**where, **kind))
+        created = self._attempt(key, lambda: self._call("create_multipart_upload", **where, **kind))
         upload = where | {"UploadId": created["UploadId"]}
 
         def send(numbered: tuple[int, Buffer]) -> dict[str, Any]:
@@ -204,7 +250,7 @@ class S3Store:
             check = self._checksum(body)
             answer = self._attempt(
                 key,
-                lambda: self._client.upload_part(**upload, PartNumber=number, Body=body, **check),
+                lambda: self._call("upload_part", **upload, PartNumber=number, Body=body, **check),
             )
             return {"PartNumber": number, "ETag": answer["ETag"], **check}
 
@@ -215,21 +261,26 @@ class S3Store:
         except BaseException:
             # Parts of an abandoned upload are invisible but cost money.
             with contextlib.suppress(ClientError, BotoCoreError):
-                self._client.abort_multipart_upload(**upload)
+                self._call("abort_multipart_upload", **upload)
             raise
 
     def _complete(self, key: str, upload: dict[str, Any], tags: Sequence[dict[str, Any]]) -> None:
         def request() -> None:
             try:
-                self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": tags})
+                self._call("complete_multipart_upload", **upload, MultipartUpload={"Parts": tags})
             except ClientError as error:
                 if _code(error) != "NoSuchUpload":
                     raise
                 # The answer to a first try was lost; the object has a name that only we use.
-                where = {"Bucket": upload["Bucket"], "Key": upload["Key"]}
-                self._client.head_object(**where)
+                self._call("head_object", **self._at(key))
 
         self._attempt(key, request)
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._root + key}
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        return getattr(self._client, operation)(**self._extra_arguments[operation], **arguments)
 
     def _checksum(self, body: Buffer) -> dict[str, str]:
         """The checksum that the server compares with what arrives."""
@@ -276,10 +327,16 @@ class S3Store:
                 OutcomeReason.STORE_ACCESS_DENIED,
                 f"{where}: {code}: the credentials must allow list, get, put and delete below this prefix",
             )
-        if code in _UNSUPPORTED:
+        if code in _ELSEWHERE:
+            return StoreRefused(
+                OutcomeReason.STORE_ACCESS_DENIED,
+                f"{where}: {code}: the bucket is in another region; set spec.checkpoint.s3.region",
+            )
+        if code in _MISTAKEN or (code.startswith("KMS.") and "Throttling" not in code):
+            message = str(error.response.get("Error", {}).get("Message", ""))
             return StoreRefused(
                 OutcomeReason.STORE_UNSUPPORTED,
-                f"{where}: {code}: the server must honour PUT with If-None-Match",
+                f"{where}: the server refuses {error.operation_name}: {code}: {message}",
             )
         return StoreUnavailable(f"{where}: {error}")
 
@@ -289,6 +346,37 @@ def _checksum_algorithm(value: str) -> str | None:
     if value.lower() not in known:
         raise ValueError(f"{CHECKSUM_VARIABLE}={value!r}: use CRC32 or off")
     return known[value.lower()]
+
+
+def _extra_arguments(client: Any, text: str) -> dict[str, dict[str, Any]]:
+    """What each operation is given besides our own arguments; raises ValueError."""
+    if not text:
+        return {operation: {} for operation in _OPERATIONS}
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        # Not the text itself: it may hold a customer's key.
+        raise ValueError(f"{EXTRA_ARGS_VARIABLE} is not JSON: {type(error).__name__}") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{EXTRA_ARGS_VARIABLE} must be a JSON object of boto3's parameters")
+    names = {
+        operation: set(
+            client.meta.service_model.operation_model(
+                client.meta.method_to_api_mapping[operation]
+            ).input_shape.members
+        )
+        - _OURS
+        for operation in _OPERATIONS
+    }
+    if unknown := sorted(set(given) - set().union(*names.values())):
+        raise ValueError(
+            f"{EXTRA_ARGS_VARIABLE} names {', '.join(unknown)}, which no request that is made knows; use "
+            "boto3's names, such as ServerSideEncryption, SSEKMSKeyId, StorageClass, RequestPayer"
+        )
+    return {
+        operation: {name: value for name, value in given.items() if name in known}
+        for operation, known in names.items()
+    }
 
 
 def _code(error: ClientError) -> str:
