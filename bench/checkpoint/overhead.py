@@ -24,7 +24,7 @@ from spot_trainer.clock import Clock
 
 SECONDS = 30.0
 """Of the loop that saves, at least; the period that has begun is finished."""
-MOST_SECONDS = 75.0
+MOST_SECONDS = 240.0
 WIDTH, NUM_LAYERS, BATCH = 1024, 16, 128
 WARM_UP_STEPS = 20
 

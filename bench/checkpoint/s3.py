@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ ROUNDS = 5
 SERVER_ROUNDS = 2
 MAX_VOLUMES = 250
 """Of 64 MB: each round replaces its objects, and nothing is compacted meanwhile."""
-OURS = "ours"
+OURS, OURS_WITHOUT_HASH = "ours", "ours without content hash"
 BOTO3, BOTO3_SIGNED = "boto3 upload_fileobj", "boto3 upload_fileobj, signed payload"
 OBSTORE, CONNECTOR = "obstore", "s3torchconnector (CRC32C)"
 ATTEMPT = AttemptName.make(1, 1, "0" * 16, 1)
@@ -50,6 +51,7 @@ def measure(snapshot: Snapshot, folder: Path) -> list[Measure]:
         found.append(Measure(name="S3 sink, plain sockets", unit="GB/s", value=raw))
         off = [
             _ours(snapshot, "off"),
+            _ours_without_hash(snapshot),
             _boto3(BOTO3, body, endpoint, checksum=False),
             _boto3(BOTO3_SIGNED, body, endpoint, checksum=False, signed=True),
             _obstore(body, endpoint),
@@ -138,6 +140,20 @@ def _ours(snapshot: Snapshot, checksum: str) -> Contender:
     with _environ({CHECKSUM_VARIABLE: checksum}):
         store = S3Store(sink.BUCKET, "ours")
     return Contender(OURS, lambda: writer.write(store, ATTEMPT, snapshot))
+
+
+def _ours_without_hash(snapshot: Snapshot) -> Contender:
+    """The same client at what the peers do: it only sends."""
+    with _environ({CHECKSUM_VARIABLE: "off"}):
+        store = S3Store(sink.BUCKET, "ours")
+
+    def run() -> None:
+        with ThreadPoolExecutor(writer.PARALLEL_FILES) as pool:
+            list(
+                pool.map(lambda n: store.put(f"x/{n}", [snapshot.segments[n]]), range(len(snapshot.segments)))
+            )
+
+    return Contender(OURS_WITHOUT_HASH, run)
 
 
 def _boto3(name: str, body: bytes, endpoint: str, *, checksum: bool, signed: bool = False) -> Contender:
