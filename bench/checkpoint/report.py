@@ -54,7 +54,7 @@ def plot(measures: Sequence[Measure], path: Path) -> None:
     for each in measures:
         if each.value is not None and each.against and each.unit != "%":
             panels.setdefault(each.name.partition(" vs ")[0], []).append(each)
-    num_rows = -(-len(panels) // NUM_COLUMNS)
+    num_rows = max(1, -(-len(panels) // NUM_COLUMNS))
     figure, grid = pyplot.subplots(num_rows, NUM_COLUMNS, figsize=(13, 2.6 * num_rows), squeeze=False)
     for axes, (title, group) in zip(grid.flat, panels.items(), strict=False):
         _bars(axes, title, group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from spot_trainer import compare, contract
 from spot_trainer.contract import CapacityType, Environment, IfExists, OutcomeKind
 from spot_trainer.lineage import AttemptName, ClaimName
 from spot_trainer.notice import LISTENER
-from spot_trainer.store import Store, StoreUnavailable
+from spot_trainer.store import Buffer, Store, StoreFull, StoreUnavailable
 from spot_trainer.testing import FakeClock, FaultyStore, MemoryStore, forget
 
 EPOCHS, BATCHES = 3, 5
@@ -369,7 +369,11 @@ def test_the_outcome_of_a_complete_run(monkeypatch: pytest.MonkeyPatch, tmp_path
     inode = log.stat().st_ino
     assert Process(store).run() == 0
     name = compare.published(store)[-1]
-    assert contract.parse_outcome(log.read_bytes()) == contract.Outcome(
+    outcome = contract.parse_outcome(log.read_bytes())
+    assert outcome is not None
+    assert outcome.saves is not None
+    assert (outcome.saves.count, outcome.saves.failed) == (1, 0)
+    assert replace(outcome, saves=None) == contract.Outcome(
         kind=OutcomeKind.COMPLETE,
         reason="Completed",
         incarnation=1,
@@ -516,3 +520,59 @@ def test_steps_resume_at_their_number() -> None:
     assert seen == [0, 1, 2, 3, 4]
     claims = [key for key in store.objects if ClaimName.parse(key[7:-5])]
     assert len(claims) == 2
+
+
+class SmallStore(MemoryStore):
+    """Has room for so many data files."""
+
+    room = 3
+
+    def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        # The index comes after the data: room for one and not for the other leaves half an attempt.
+        if "/state.json" in key and sum("/state.json" in each for each in self.objects) >= self.room:
+            raise StoreFull("the volume is full")
+        super().put(key, parts)
+
+
+def test_on_a_full_volume_half_written_and_superseded_checkpoints_make_room(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Otherwise it would stay full: elsewhere they go only after the next checkpoint was published."""
+    store = SmallStore()
+    run = spot.Run(
+        checkpoint=store, values=spot.Values(x=1), save_in_background=False, interval_seconds=1e9, keep=2
+    )
+
+    def num_attempts() -> tuple[int, int]:
+        names = {key.split("/")[1] for key in store.objects if key.startswith("attempts/")}
+        return len(names), sum(key.endswith("MANIFEST.json") for key in store.objects)
+
+    with run:
+        for step in run.steps(6):
+            run.step_done()
+            assert run.save()
+            assert num_attempts() == (min(step + 1, 3), min(step + 1, 3))
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events].count("checkpoint") == 6
+    assert "warning" not in [event["event"] for event in events]
+
+
+def test_a_volume_that_stays_full_costs_warnings_and_keeps_what_is_due(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = SmallStore()
+    run = spot.Run(
+        checkpoint=store, values=spot.Values(x=1), save_in_background=False, interval_seconds=1e9, keep=2
+    )
+    with run:
+        for step in run.steps(4):
+            run.step_done()
+            if step == 2:
+                store.room = 2
+            assert run.save() == (step != 2)
+            if step == 2:
+                kept = sorted(int(key.split("/")[1][:12]) for key in store.objects if "MANIFEST" in key)
+                assert kept == [1, 2]
+                assert not any(key.startswith("attempts/000000000003") for key in store.objects)
+                store.room = 4
+    assert "the volume is full" in capsys.readouterr().out

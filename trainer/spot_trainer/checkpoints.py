@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from spot_trainer import lineage, retention, writer
@@ -19,7 +19,7 @@ from spot_trainer.lineage import AttemptName, Claim, ClaimName, Lineage
 from spot_trainer.manifest import MANIFEST, Damaged, Manifest, TooNew, parse_record, record_bytes
 from spot_trainer.retention import Published
 from spot_trainer.snapshot import Snapshot
-from spot_trainer.store import Entry, NotFound, Store, StoreError, StoreRefused, create_ours
+from spot_trainer.store import Entry, NotFound, Store, StoreError, StoreFull, StoreRefused, create_ours
 from spot_trainer.writer import Loaded
 
 CLAIMS, QUARANTINE = "claims/", "quarantine/"
@@ -199,6 +199,20 @@ class Checkpoints:
         environment: dict[str, Any],
     ) -> AttemptName:
         """Write and publish a checkpoint, then retain; raises Fenced or StoreError."""
+        for tries_left in (1, 0):
+            try:
+                return self._save(snapshot, step, total_steps, environment)
+            except StoreFull:
+                # What that attempt has written, and what is superseded, is in the way now. To wait only
+                # spares a reader that has not yet claimed, and that finds the newest ones damaged as well.
+                self._retain(timedelta(0))
+                if not tries_left:
+                    raise
+        raise AssertionError("not reached")
+
+    def _save(
+        self, snapshot: Snapshot, step: int, total_steps: int | None, environment: dict[str, Any]
+    ) -> AttemptName:
         me = self._identity
         self._num_attempts += 1
         name = AttemptName.make(step, me.claim.incarnation, me.nonce, self._num_attempts)
@@ -223,7 +237,7 @@ class Checkpoints:
             raise StoreRefused(OutcomeReason.STORE_UNSUPPORTED, f"{name} was published by somebody else")
         self._failed.remove(name)
         self._published.add(name)
-        self._retain()
+        self._retain(self._retention_delay)
         if not self._has_swept:
             self._has_swept = True
             self._sweep()
@@ -253,7 +267,7 @@ class Checkpoints:
         content = record_bytes(key, nonce=self._identity.nonce, checkpoint=self._base)
         return create_ours(self._store, key, content)
 
-    def _retain(self) -> None:
+    def _retain(self, delay: timedelta) -> None:
         """Delete what was superseded long enough ago; trouble here is only worth a warning."""
         try:
             times = self._list_published()
@@ -268,15 +282,15 @@ class Checkpoints:
                 for name in order
                 if name in times and name not in quarantined
             ]
-            if not alive:
+            if not alive and order:
                 return  # a successor has deleted all of them: the next look at the claims will tell
             gone = [
                 *self._failed,
                 *retention.superseded(
                     alive,
                     keep=self._keep,
-                    now=alive[0].time,
-                    delay=self._retention_delay,
+                    now=alive[0].time if alive else datetime.fromtimestamp(0, UTC),
+                    delay=delay,
                     keep_every_steps=self._keep_every,
                 ),
             ]

@@ -2,7 +2,8 @@
 
 Invariant: the newest `keep` verified ones of the lineage always stay, and nothing goes
 within `delay` of the moment it was superseded, because a process that claimed a moment
-ago may be reading it. All times are of the store's clock: the clocks of nodes play no part.
+ago may be reading it (on a full volume the delay is zero). All times are of the store's
+clock: the clocks of nodes play no part.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def superseded(
     older = [*(each.name.step for each in lineage[1:]), 0][: len(lineage)]
     for checkpoint, step_before in zip(lineage, older, strict=True):
         # The moment when `keep` verified checkpoints newer than this one existed.
-        is_superseded = len(verified) >= keep and now - verified[-keep] > delay
+        is_superseded = len(verified) >= keep and now - verified[-keep] >= delay
         if is_superseded and not _is_milestone(checkpoint.name.step, step_before, keep_every_steps):
             gone.append(checkpoint.name)
         if checkpoint.is_verified:

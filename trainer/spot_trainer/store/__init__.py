@@ -48,6 +48,10 @@ class StoreUnavailable(StoreError):
     """The store may come back: trying again later makes sense."""
 
 
+class StoreFull(StoreUnavailable):
+    """There is no room: it helps to delete something, or to wait until somebody else does."""
+
+
 class NotFound(StoreError):
     """There is no object with this key."""
 

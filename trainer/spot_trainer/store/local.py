@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spot_trainer.contract import OutcomeReason
-from spot_trainer.store import Buffer, Entry, NotFound, StoreRefused, StoreUnavailable, Unfinished
+from spot_trainer.store import Buffer, Entry, NotFound, StoreFull, StoreRefused, StoreUnavailable, Unfinished
 
 _TEMPORARY = ".tmp-"
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -41,6 +41,7 @@ def _translated(path: str | Path) -> Iterator[None]:
             ) from error
         if error.errno in _FULL:
             text = f"{text}: the volume is full; enlarge it, or lower spec.checkpoint.keepLast"
+            raise StoreFull(text) from error
         raise StoreUnavailable(text) from error
 
 
