@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -208,3 +208,57 @@ def test_what_is_left_out_makes_a_difference(flavour: str, name: str) -> None:
     forget(script.run, name)
     script.train(lambda _script: None)
     assert list(compare.differences(final_state(reference), final_state(store))) != []
+
+
+class Reader:
+    """A loader that keeps its own position, as torchdata's StatefulDataLoader does."""
+
+    def __init__(self) -> None:
+        self.position = 0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while True:
+            self.position += 1
+            yield torch.full((BATCH, 5), 1 / self.position)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.position = state_dict["position"]
+
+
+def read_through(store: Store, *, killed_at: int | None = None, stopped_at: int | None = None) -> None:
+    torch.manual_seed(4)
+    model, reader = torch.nn.Linear(5, 1), Reader()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    run = spot.Run(
+        checkpoint=store,
+        save_in_background=False,
+        interval_seconds=1e-9,
+        model=model,
+        optimizer=optimizer,
+        reader=reader,
+    )
+    with run:
+        for step, batch in zip(run.steps(9), reader, strict=False):
+            loss = model(batch).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step == killed_at:
+                raise Killed
+            if step == stopped_at:
+                LISTENER.request()
+            run.step_done()
+
+
+@pytest.mark.parametrize("how", [{"killed_at": 4}, {"stopped_at": 4}])
+def test_a_loader_with_a_state_of_its_own_goes_on_where_it_was(how: dict[str, int]) -> None:
+    reference, store = MemoryStore(), MemoryStore()
+    read_through(reference)
+    with pytest.raises((SystemExit, Killed)):
+        read_through(store, **how)
+    LISTENER.remove()
+    read_through(store)
+    assert list(compare.differences(final_state(reference), final_state(store))) == []
