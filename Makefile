@@ -4,7 +4,7 @@ PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint simulate check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -31,7 +31,13 @@ test-api: prepare ## Tests against a real API server
 test-e2e: prepare ## Tests with real kubelets and containers
 	@$(PYTEST) tests/e2e
 
-bench-checkpoint: ## Measure checkpoints beside their peers (6 minutes; BENCH_FLAGS=--only s3)
+SEEDS ?= 2000
+SIMULATE_FLAGS ?=
+
+simulate: setup ## Play the operator against a model of a cluster (SEEDS=2000, SIMULATE_FLAGS="--seed 7")
+	@PYTHONPATH=tests:operator:trainer $(PYTHON) -m simulation --seeds $(SEEDS) $(SIMULATE_FLAGS)
+
+bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FLAGS=--only s3)
 	@hack/setup-bench.sh
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=bench:trainer:tests/support \
 		.venv-bench/bin/python -m checkpoint $(BENCH_FLAGS)
@@ -40,6 +46,7 @@ check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo bench/checkpoint
+	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 
 format: setup ## Format the code

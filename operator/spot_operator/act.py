@@ -7,12 +7,22 @@ the next look.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from spot_operator import metrics
-from spot_operator.kube import EVENTS, PODS, AlreadyExists, Conflict, Kube, KubeError, NotFound, Refused
+from spot_operator.kube import (
+    EVENTS,
+    PODS,
+    AlreadyExists,
+    Conflict,
+    Kube,
+    KubeError,
+    NotFound,
+    Refused,
+    Unreachable,
+)
 from spot_operator.logs import Log
 from spot_operator.model import Action, CreatePod, DeletePod, JobEvent, PodRefusal
 from spot_operator.names import API_VERSION, CONTROLLER_NAME, KIND
@@ -33,6 +43,10 @@ class Results:
 
     created: tuple[str, ...] = ()
     """Names of pods that did not exist before."""
+    uids: Mapping[str, str] = field(default_factory=dict)
+    """UIDs by name of the pods that were to be created and exist."""
+    is_unsure: bool = False
+    """A create got no answer: whether it was done is not known."""
     deleted: tuple[DeletePod, ...] = ()
     """Deletes that the API server took, whether or not the pod was still there."""
     refusal: PodRefusal | None = None
@@ -54,10 +68,13 @@ class Actor:
         deleted: list[DeletePod] = []
         refusals: list[PodRefusal] = []
         errors: list[KubeError] = []
+        uids: dict[str, str] = {}
+        is_unsure = False
         for action in actions:
             try:
                 if isinstance(action, CreatePod):
-                    if await self._create(namespace, job_uid, action):
+                    is_new, uids[action.name] = await self._create(namespace, job_uid, action)
+                    if is_new:
                         created.append(action.name)
                 else:
                     await self._delete(namespace, action)
@@ -69,26 +86,29 @@ class Actor:
                 message = clean_text(error.message)
                 refusals.append(PodRefusal(pod_name=action.name, message=message, time=self._clock()))
             except KubeError as error:
+                is_unsure |= isinstance(action, CreatePod) and isinstance(error, Unreachable)
                 errors.append(error)
         return Results(
             created=tuple(created),
+            uids=uids,
+            is_unsure=is_unsure,
             deleted=tuple(deleted),
             refusal=refusals[0] if refusals else None,
             errors=tuple(errors),
         )
 
-    async def _create(self, namespace: str, job_uid: str, action: CreatePod) -> bool:
-        """Whether the pod is new; raises AlreadyExists if the name belongs to somebody else."""
+    async def _create(self, namespace: str, job_uid: str, action: CreatePod) -> tuple[bool, str]:
+        """Whether the pod is new, and its UID; raises AlreadyExists if the name belongs to somebody else."""
         try:
-            await self._kube.create(PODS, action.manifest, namespace)
+            pod = await self._kube.create(PODS, action.manifest, namespace)
         except AlreadyExists:
             pod = await self._kube.get(PODS, action.name, namespace)
             if (controller_of(pod) or {}).get("uid") == job_uid:
-                return False
+                return False, str(pod["metadata"]["uid"])
             raise AlreadyExists(
                 f"a pod named {action.name} exists and does not belong to this job: delete or rename it"
             ) from None
-        return True
+        return True, str(pod["metadata"]["uid"])
 
     async def _delete(self, namespace: str, action: DeletePod) -> None:
         try:

@@ -1,8 +1,7 @@
 """What kopf's watches deliver, put where it belongs; nothing is decided here.
 
-Only `on.event` handlers: no annotations, no finalizers, no state on objects, and an event
-that never comes costs latency, not correctness. Invariant: a handler neither waits nor
-fails; it takes a fact in and wakes the jobs that it concerns.
+Only `on.event` handlers: no annotations, no finalizers, no state on objects. Invariant: a
+handler neither waits nor fails; it hands a fact on.
 """
 
 import itertools
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 import kopf
 
-from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.names import GROUP, LABEL_JOB_UID, PLURAL, VERSION
 
@@ -44,15 +43,7 @@ def watch_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def make_registry(
-    credentials: Callable[[], Credentials],
-    pods: PodBook,
-    nodes: NodeCache,
-    *,
-    wake: Callable[[JobKey], None],
-    is_own_write: Callable[[JobKey, str], bool],
-    pod_ended: Callable[[JobKey], None],
-) -> kopf.OperatorRegistry:
+def make_registry(credentials: Callable[[], Credentials], core: Core) -> kopf.OperatorRegistry:
     """The three watches, and how kopf logs in."""
     registry = kopf.OperatorRegistry()
 
@@ -62,21 +53,14 @@ def make_registry(
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def job_changed(name: str, namespace: str | None, meta: Any, type: str | None, **_: Any) -> None:
-        key = (namespace or "", name)
-        if type == "DELETED" or not is_own_write(key, meta.get("resourceVersion", "")):
-            wake(key)
+        core.hear_job((namespace or "", name), meta.get("resourceVersion", ""), deleted=type == "DELETED")
 
     @kopf.on.event("v1", "pods", registry=registry)
     async def pod_changed(event: Any, type: str | None, **_: Any) -> None:
-        key, ended = pods.hear(event["object"], deleted=type == "DELETED")
-        if key is not None:
-            if ended:
-                pod_ended(key)
-            wake(key)
+        core.hear_pod(event["object"], deleted=type == "DELETED")
 
     @kopf.on.event("v1", "nodes", registry=registry)
     async def node_changed(event: Any, type: str | None, **_: Any) -> None:
-        for key in nodes.hear(event["object"], deleted=type == "DELETED"):
-            wake(key)
+        core.hear_node(event["object"], deleted=type == "DELETED")
 
     return registry

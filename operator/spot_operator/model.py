@@ -186,7 +186,11 @@ class PodRecord:
     """When the pod's node object (by UID) was first seen to be gone."""
     notice: Notice | None = None
     exit_time: datetime | None = None
-    """When an exit 0 without an outcome was first seen; Complete is held back for 10 s."""
+    """When an exit 0 was first seen; without an outcome Complete is held back for 10 s."""
+    finished_time: datetime | None = None
+    """When that container ended, by its kubelet: the pod may be gone before the hold is over."""
+    unreachable_time: datetime | None = None
+    """When the pod's node was last seen out of reach; by the verdict it may be Ready again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,6 +457,11 @@ class Observation:
     None is known to be absent (live read); a node of another UID than recorded is a new one."""
     report: Report | None = None
     refusal: PodRefusal | None = None
+    created_uids: Mapping[str, str] = field(default_factory=dict)
+    """UIDs by name of the gang's pods that this process has created; they may be gone again."""
+    knows_creations: bool = True
+    """Whether this process knows of every pod of the gang if it was ever created. After a restart, or
+    when an answer was lost, a pod that is absent may have existed."""
     deletion_requested: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
     status_ca: str = ""

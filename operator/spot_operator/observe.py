@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from spot_operator.api.effective import parse_spec
 from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.decide.fates import is_terminal
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFound
 from spot_operator.logs import Log
 from spot_operator.model import (
     UNKNOWN,
     JobSpec,
+    JobStatus,
     NodeView,
     Observation,
     PodRefusal,
@@ -102,7 +104,7 @@ class Observer:
             status=status,
             pods=pods,
             departed=self._departed(uid, pods, trainer),
-            nodes=await self._look_at_nodes(names),
+            nodes=await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods)),
             report=self._reports.get(uid),
             refusal=refusal,
             deletion_requested=metadata.get("deletionTimestamp") is not None,
@@ -131,13 +133,25 @@ class Observer:
         gone = (pod for pod in self._book.last_seen(job_uid) if pod["metadata"]["uid"] not in present)
         return tuple(pod_view(pod, trainer) for pod in gone)
 
-    async def _look_at_nodes(self, names: set[str]) -> dict[str, NodeView | Unknown | None]:
-        ordered = sorted(names)
-        return dict(zip(ordered, await asyncio.gather(*(self._node(name) for name in ordered)), strict=True))
+    @staticmethod
+    def _nodes_to_judge_by(status: JobStatus, pods: tuple[PodView, ...] | Unknown) -> set[str]:
+        """Nodes whose state explains why a pod of the gang has ended: a watch that lags would not."""
+        if status.gang is None or pods is UNKNOWN:
+            return set()
+        alive = {pod.uid for pod in pods if not is_terminal(pod)}
+        return {
+            record.node_name for record in status.gang.pods if record.node_name and record.uid not in alive
+        }
 
-    async def _node(self, name: str) -> NodeView | Unknown | None:
-        node = self._nodes.get(name)
-        if node is None:
+    async def _look_at_nodes(self, names: set[str], live: set[str]) -> dict[str, NodeView | Unknown | None]:
+        ordered = sorted(names)
+        found = await asyncio.gather(*(self._node(name, is_live=name in live) for name in ordered))
+        return dict(zip(ordered, found, strict=True))
+
+    async def _node(self, name: str, *, is_live: bool) -> NodeView | Unknown | None:
+        node = None if is_live else self._nodes.get(name)
+        # A pod is stopped because of a signal: one that was withdrawn a moment ago stops nothing.
+        if node is None or has_stop_signal(node):
             try:
                 node = node_view(await self._kube.get(NODES, name))
             except NotFound:

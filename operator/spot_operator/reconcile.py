@@ -11,7 +11,7 @@ changes nothing and means another look; a look may be repeated at any time.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,6 +36,14 @@ REFUSAL_RETRY_SECONDS: Final = 5.0
 """What refused a pod (quota, a missing service account) tells nobody when it is gone: ask again."""
 
 _log = Log(__name__)
+
+
+@dataclass(frozen=True)
+class Creations:
+    """The pods of one incarnation that this process has created, all of them."""
+
+    incarnation: int
+    uids: Mapping[str, str]
 
 
 class Reconciler:
@@ -63,6 +71,7 @@ class Reconciler:
         self._monotonic = monotonic
         self._uids: dict[JobKey, str] = {}
         self._refusals: dict[JobKey, PodRefusal] = {}
+        self._creations: dict[JobKey, Creations] = {}
         self._last_write: dict[JobKey, float] = {}
         self._own_version: dict[JobKey, str] = {}
         self._answers: dict[JobKey, str] = {}
@@ -78,7 +87,7 @@ class Reconciler:
             return None
         self._know(key, job["metadata"]["uid"])
 
-        observation = await self._observer.observe(job, self._refusals.get(key))
+        observation = self._recall(key, await self._observer.observe(job, self._refusals.get(key)))
         decision = decide(observation, self._clock(), self._policy)
         # The answer to reports carries the intent that is about to be written, not the last one.
         self._answers[key] = directives(replace(observation, status=decision.status)).to_json()
@@ -91,6 +100,7 @@ class Reconciler:
         except NotFound:
             return AT_ONCE
 
+        self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
         if written:
             await self._actor.tell(job, decision.events)
@@ -123,6 +133,11 @@ class Reconciler:
     def _remember(self, key: JobKey, observation: Observation, decision: Decision, results: Results) -> None:
         metrics.JOBS.set(key, decision.status.phase)
         metrics.RECONCILES.labels("error" if results.errors else "ok").inc()
+        creations = self._creations.get(key)
+        if creations is not None and results.is_unsure:
+            del self._creations[key]
+        elif creations is not None:
+            self._creations[key] = replace(creations, uids={**creations.uids, **results.uids})
         if results.refusal is not None:
             self._refusals[key] = results.refusal
         elif results.created:
@@ -145,6 +160,21 @@ class Reconciler:
             heard = self._nodes.signal_heard(node_of.get(deletion.uid) or "")
             if heard is not None:
                 metrics.STOP_SECONDS.observe(now - heard)
+
+    def _recall(self, key: JobKey, observation: Observation) -> Observation:
+        """Add what only this process can know: which pods of the gang it has created."""
+        gang, creations = observation.status.gang, self._creations.get(key)
+        if gang is None:
+            return observation
+        if creations is None or creations.incarnation != gang.incarnation:
+            return replace(observation, knows_creations=False)
+        return replace(observation, created_uids=creations.uids)
+
+    def _begin_creations(self, key: JobKey, observation: Observation, decision: Decision) -> None:
+        """An intent that this process has just written: nobody but it creates these pods."""
+        before, now = observation.status.gang, decision.status.gang
+        if now is not None and (before is None or before.incarnation != now.incarnation):
+            self._creations[key] = Creations(now.incarnation, {})
 
     def _next_look(
         self,
@@ -196,6 +226,7 @@ class Reconciler:
         if (uid := self._uids.pop(key, None)) is not None:
             self._reports.forget(uid)
         self._refusals.pop(key, None)
+        self._creations.pop(key, None)
         self._last_write.pop(key, None)
         self._own_version.pop(key, None)
         self._answers.pop(key, None)

@@ -21,24 +21,18 @@ from aiohttp import web
 from kopf._core.engines.peering import Identity  # kopf exports no name for it
 
 from spot_operator import metrics
-from spot_operator.act import Actor
 from spot_operator.certificates import Certificates
-from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.handlers import make_registry, watch_settings
 from spot_operator.health import Health
-from spot_operator.kube import JOBS, NODES, PODS, Kube, KubeError
+from spot_operator.kube import JOBS, Kube, KubeError
 from spot_operator.leadership import KubeLease, LeaderLabel
 from spot_operator.lease import Elector, LostLease
 from spot_operator.logs import Log
-from spot_operator.names import LABEL_JOB_UID
-from spot_operator.observe import Observer
-from spot_operator.reconcile import Reconciler
-from spot_operator.reports import ReportBook
 from spot_operator.settings import Settings
 from spot_operator.status_server import StatusServer
 from spot_operator.tokens import TokenReviewer
-from spot_operator.workqueue import WorkQueue
 
 CERTIFICATE_CHECK_SECONDS: Final = 3600.0
 START_RETRY_SECONDS: Final = 2.0
@@ -72,9 +66,6 @@ class Service:
         self._label = LeaderLabel(self._kube, settings.namespace, settings.pod_name)
         self._acting = self._kube.guarded(self._elector.is_leading)
         self._health = Health(is_leading=self._elector.is_leading)
-        self._nodes = NodeCache(time.monotonic)
-        self._pods = PodBook()
-        self._reports = ReportBook()
         self._certificates = Certificates(
             self._kube,
             settings.namespace,
@@ -82,28 +73,15 @@ class Service:
             settings.status_address or "localhost",
             clock=wall_clock,
         )
-        observer = Observer(
+        self._core = Core(
             self._acting,
-            self._nodes,
-            self._reports,
-            self._pods,
-            status_url=settings.status_url,
+            settings,
+            component=identity[:128],
             status_ca=self._certificates.ca_pem,
-            clock=wall_clock,
-        )
-        self._reconciler = Reconciler(
-            self._acting,
-            observer,
-            Actor(self._acting, wall_clock, identity[:128]),
-            self._reports,
-            self._nodes,
-            settings.policy,
-            progress_write_seconds=settings.progress_write_seconds,
             clock=wall_clock,
             monotonic=time.monotonic,
         )
-        self._queue: WorkQueue[JobKey] = WorkQueue(self._reconciler.reconcile, workers=settings.workers)
-        self._health.queue_lateness = self._queue.lateness
+        self._health.queue_lateness = self._core.queue.lateness
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -144,11 +122,11 @@ class Service:
     async def _lead(self) -> None:
         await self._start("leader label", self._label.take)
         await self._start("resource definition", self._require_definition)
-        await self._start("first listing", self._list_all)
+        await self._start("first listing", self._core.list_all)
         self._health.is_watching = True
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._queue.run())
-            parts.create_task(self._repeat("listing", self._settings.resync_seconds, self._list_all))
+            parts.create_task(self._core.queue.run())
+            parts.create_task(self._repeat("listing", self._settings.resync_seconds, self._core.list_all))
             if self._settings.status_address:
                 parts.create_task(
                     self._repeat("certificates", CERTIFICATE_CHECK_SECONDS, self._certificates.ensure)
@@ -156,14 +134,7 @@ class Service:
             parts.create_task(self._watch())
 
     async def _watch(self) -> None:
-        registry = make_registry(
-            lambda: self._credentials,
-            self._pods,
-            self._nodes,
-            wake=self._queue.wake,
-            is_own_write=self._reconciler.is_own_write,
-            pod_ended=self._reconciler.pod_ended,
-        )
+        registry = make_registry(lambda: self._credentials, self._core)
         others = asyncio.all_tasks()
         namespaces = self._settings.watch_namespaces
         tasks = await kopf.spawn_tasks(
@@ -183,25 +154,14 @@ class Service:
         if not await self._acting.has_kind(JOBS):
             raise KubeError("the SpotTrainingJob resource definition is not installed")
 
-    async def _list_all(self) -> None:
-        """Look at everything: what a watch has lost is found here."""
-        for key in self._nodes.replace_all(await self._acting.list(NODES)):
-            self._queue.wake(key)
-        pods: list[dict[str, Any]] = []
-        for namespace in self._settings.watch_namespaces or (None,):
-            pods += await self._acting.list(PODS, namespace, labels=LABEL_JOB_UID)
-            for job in await self._acting.list(JOBS, namespace):
-                self._queue.wake((job["metadata"]["namespace"], job["metadata"]["name"]))
-        self._pods.replace_all(pods)
-
     def _status_server(self) -> StatusServer:
         return StatusServer(
             # Reviews are no writes to jobs: the guard of the leader does not apply to them.
             TokenReviewer(self._kube, monotonic=time.monotonic),
-            self._pods,
-            self._reports,
-            answer=self._reconciler.answer,
-            wake=lambda key, urgent: self._queue.wake(
+            self._core.pods,
+            self._core.reports,
+            answer=self._core.reconciler.answer,
+            wake=lambda key, urgent: self._core.queue.wake(
                 key, 0.0 if urgent else self._settings.report_wake_seconds
             ),
             is_leading=self._elector.is_leading,

@@ -249,10 +249,10 @@ def publishes_before_it_writes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Inc
         files = write(Nowhere(), name, taken)  # type: ignore[arg-type]
         real = Checkpoints._retain
 
-        def then_write(self: Checkpoints) -> None:
+        def then_write(self: Checkpoints, delay: timedelta) -> None:
             monkeypatch.setattr(Checkpoints, "_retain", real)
             write(store, name, taken)
-            self._retain()
+            self._retain(delay)
 
         monkeypatch.setattr(Checkpoints, "_retain", then_write)
         return files

@@ -105,6 +105,23 @@ def test_a_crash_after_the_intent_creates_the_same_pod_again() -> None:
     assert again.status.incarnation == 1
 
 
+def test_a_pod_that_may_have_existed_is_not_created_again_but_replaced_by_the_next() -> None:
+    """After a crash of the operator an absent pod was never created, or has run and is gone: who knows."""
+    intended = step(new_job())
+    again = step(new_job(status=intended.status, knows_creations=False), after=5)
+    assert again.status.incarnation == 2
+    assert created(again) == ["digits-0c5e1-2-0"]
+    assert again.status.recent_restarts == ()
+
+
+def test_a_pod_that_came_and_went_between_two_looks_is_judged_and_not_created_again() -> None:
+    intended = step(new_job())
+    name = created(intended)[0]
+    gone = step(new_job(status=intended.status, created_uids={name: "uid-1"}, nodes={}), after=1)
+    assert name not in created(gone)
+    assert [(r.row, r.pod_uid) for r in gone.status.recent_restarts] == [("23", "uid-1")]
+
+
 def test_nothing_is_done_when_nothing_changed() -> None:
     settled = step(make_observation())
     again = step(make_observation(status=settled.status), after=0)

@@ -157,6 +157,21 @@ def test_row_7_upgrades_nothing_after_five_minutes() -> None:
     assert status.recent_restarts[0].cause is Cause.VOLUNTARY_EVICTION
 
 
+def test_row_7_upgrades_a_stop_that_nobody_asked_for() -> None:
+    """The kubelet of a machine that goes tells its pods to stop; the API server may never hear why."""
+    first = decide(make_observation(pods=(make_ended_pod(75),)), NOW, SETTINGS).status
+    assert first.recent_restarts[0].row == "17"
+    later = make_observation(status=first, pods=(), nodes={"spot-a": None})
+    status = decide(later, NOW + seconds(60), SETTINGS).status
+    assert status.recent_restarts[0].cause is Cause.INTERRUPTION
+    assert (status.restarts.interruptions, status.restarts.requested) == (1, 0)
+
+
+def test_row_9_a_stop_that_nobody_asked_for_on_a_node_that_is_gone() -> None:
+    restart = verdict(make_observation(pods=(make_ended_pod(75),), nodes={"spot-a": None}))
+    assert (restart.row, restart.cause) == ("9", Cause.INTERRUPTION)
+
+
 def test_row_9_node_object_gone() -> None:
     restart = verdict(make_observation(nodes={"spot-a": None}))
     assert (restart.row, restart.cause) == ("9", Cause.INTERRUPTION)
@@ -178,6 +193,20 @@ def test_row_10_unreachable_within_the_toleration_is_nothing_yet() -> None:
     observation = make_observation(nodes={"spot-a": make_node(ready="Unknown", taints=(taint,))})
     decision = decide(observation, NOW, SETTINGS)
     assert (decision.status.recent_restarts, decision.actions) == ((), ())
+
+
+def test_row_10_a_node_that_was_out_of_reach_and_is_back() -> None:
+    """The taint manager evicted its pod; by the time of the verdict the node is Ready again."""
+    taint = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW - seconds(10))
+    seen = make_observation(nodes={"spot-a": make_node(ready="Unknown", taints=(taint,))})
+    status = decide(seen, NOW, SETTINGS).status
+    assert status.gang is not None
+    assert status.gang.pods[0].unreachable_time == NOW
+    pod = make_ended_pod(143, conditions=disrupted("DeletionByTaintManager"))
+    later = decide(make_observation(status=status, pods=(pod,)), NOW + seconds(60), SETTINGS).status
+    assert later.recent_restarts[0].cause is Cause.NODE_LOST
+    never = decide(make_observation(pods=(pod,)), NOW, SETTINGS).status
+    assert never.recent_restarts[0].cause is Cause.VOLUNTARY_EVICTION
 
 
 def test_row_10_a_container_that_the_restarted_kubelet_lost() -> None:
@@ -279,6 +308,13 @@ def test_row_22_exit_zero_is_held_for_ten_seconds_because_complete_is_final() ->
     assert (held.status.gang is not None, held.next_look) == (True, seconds(10))
     done = decide(replace(observation, status=held.status), NOW + seconds(10), SETTINGS)
     assert done.status.phase == "Complete"
+
+
+def test_row_22_an_exit_zero_that_was_seen_counts_although_the_pod_is_gone_by_now() -> None:
+    """Its hold was on when the operator died, and its pod was deleted meanwhile."""
+    held = decide(make_observation(pods=(make_ended_pod(0),)), NOW, SETTINGS).status
+    gone = decide(make_observation(status=held, pods=()), NOW + seconds(60), SETTINGS).status
+    assert gone.phase == "Complete"
 
 
 def test_row_22_exit_zero_after_it_was_told_to_stop_is_not_done() -> None:

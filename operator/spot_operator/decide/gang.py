@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from spot_operator.decide.fates import Fate, PodFate, find_pod, node_of
-from spot_operator.decide.signals import notice_of
+from spot_operator.decide.signals import notice_of, unreachable_since
 from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord
 
 
@@ -20,6 +20,8 @@ def refresh_gang(gang: Gang, observation: Observation, now: datetime) -> Gang:
 
 def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:
     assert observation.pods is not UNKNOWN
+    if record.uid is None and record.name in observation.created_uids:
+        record = replace(record, uid=observation.created_uids[record.name])
     pod = find_pod(record, observation.pods)
     if pod is not None:
         scheduled = pod.condition("PodScheduled")
@@ -37,7 +39,7 @@ def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodR
         )
         ended = pod.trainer.terminated
         if ended is not None and ended.exit_code == 0 and record.exit_time is None:
-            record = replace(record, exit_time=now)
+            record = replace(record, exit_time=now, finished_time=ended.finished_at)
     return _refresh_node(record, observation, now)
 
 
@@ -47,8 +49,12 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
         return replace(record, node_gone_time=now)
     if not isinstance(node, NodeView):
         return record
+    unreachable_time = record.unreachable_time
+    if unreachable_time is None and unreachable_since(node) is not None:
+        unreachable_time = now
     return replace(
         record,
+        unreachable_time=unreachable_time,
         node_uid=record.node_uid or node.uid,
         boot_id=record.boot_id or node.boot_id or None,
         zone=record.zone or node.zone or None,

@@ -48,7 +48,11 @@ def judge(draft: Draft) -> Draft:
     if gang is None:
         return draft
     fates = gang_fates(draft)
-    if gang.stop is not None and all(fate.fate is Fate.NOT_CREATED for fate in fates):
+    if all(fate.fate is Fate.NOT_CREATED for fate in fates) and (
+        gang.stop is not None or not draft.observation.knows_creations
+    ):
+        # A pod that existed and is gone looks like one that never was. A name is used once, so that no
+        # incarnation ever has two pods: the next one takes its place, and numbers cost nothing.
         return draft.with_gang(None)
     if not has_ended(fates, claims=draft.status.claims):
         return _wait_for_old_pod(draft, fates)

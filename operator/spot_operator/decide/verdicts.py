@@ -87,7 +87,12 @@ class Case:
 
     @property
     def termination(self) -> ContainerTermination | None:
-        return self.fate.pod.trainer.terminated if self.fate.pod is not None else None
+        seen = self.fate.pod.trainer.terminated if self.fate.pod is not None else None
+        record = self.fate.record
+        if seen is None and record.exit_time is not None:
+            # An exit 0 was seen, and the pod has gone before anything followed from it.
+            return ContainerTermination(exit_code=0, finished_at=record.finished_time or record.exit_time)
+        return seen
 
     @property
     def outcome(self) -> Outcome | None:
@@ -246,9 +251,14 @@ def row_9_node_object_gone(case: Case) -> Verdict | None:
     condition = case.disruption
     if condition is not None and condition.reason == "DeletionByPodGC":
         return _capacity_loss(case, "9", "DisruptionTarget DeletionByPodGC")
-    if case.fate.node is None and case.fate.fate in (Fate.DEAD_NODE, Fate.GONE):
+    if case.fate.node is None and (case.fate.fate in (Fate.DEAD_NODE, Fate.GONE) or _stopped_unasked(case)):
         return _capacity_loss(case, "9", "the node object is gone")
     return None
+
+
+def _stopped_unasked(case: Case) -> bool:
+    """The trainer was told to stop by nobody who left a trace at the API server."""
+    return case.exit_code == ExitCode.STOPPED and case.first_stop_evidence_time is None
 
 
 def row_8_voluntary(case: Case) -> Verdict | None:
@@ -265,7 +275,8 @@ def row_10_node_lost(case: Case) -> Verdict | None:
     condition = case.disruption
     node = case.fate.node
     if condition is not None and condition.reason == "DeletionByTaintManager":
-        if isinstance(node, NodeView) and is_ready(node):
+        was_unreachable = case.fate.record.unreachable_time is not None
+        if isinstance(node, NodeView) and is_ready(node) and not was_unreachable:
             return _uncharged("10", Cause.VOLUNTARY_EVICTION, "NoExecute taint on a node that is Ready")
         return _uncharged("10", Cause.NODE_LOST, "DisruptionTarget DeletionByTaintManager")
     if case.fate.fate is Fate.DEAD_NODE:
@@ -416,8 +427,11 @@ def classify(case: Case) -> Verdict:
 
 
 def upgraded(restart: Restart, observation: Observation, now: datetime) -> Restart:
-    """An eviction from a spot node that vanished soon afterwards was a reclaim (row 7)."""
-    if restart.cause is not Cause.VOLUNTARY_EVICTION or restart.capacity_type is not CapacityType.SPOT:
+    """What stopped on a spot node that vanished soon afterwards was reclaimed (row 7)."""
+    stopped_unasked = restart.cause is Cause.REQUESTED and restart.row == "17"
+    if restart.cause is not Cause.VOLUNTARY_EVICTION and not stopped_unasked:
+        return restart
+    if restart.capacity_type is not CapacityType.SPOT:
         return restart
     if restart.node_name is None or now > restart.time + UPGRADE_WINDOW:
         return restart

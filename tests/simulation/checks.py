@@ -1,0 +1,184 @@
+"""What must hold at every moment of every run, and at its end.
+
+The truth comes from the model (`World.truth`, live processes, the objects), the claim from the
+job's status. Invariant: a check never reads what the operator keeps in memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from simulation.api import Object
+from simulation.world import NAMESPACE, Running, World
+from spot_operator.names import LABEL_JOB_NAME
+from spot_operator.views import controller_of, incarnation_of
+
+ALLOWED = {
+    "reclaim": {"Interruption"},
+    "reclaim on-demand": {"NodeLost", "VolunteerEviction", "VoluntaryEviction", "Interruption"},
+    "off": {"Interruption", "NodeLost"},
+    "partition": {"NodeLost", "Interruption", "Fenced"},
+    "stop taint": {"Interruption", "VoluntaryEviction", "NodeLost"},
+    "eviction": {"VoluntaryEviction", "Interruption"},
+    "deleted by somebody": {"VoluntaryEviction", "Requested", "Interruption"},
+    "crash": {"Failure"},
+    "out of memory": {"OutOfMemory"},
+    "suspend": {"Requested"},
+    "capacity": {"CapacityChange"},
+}
+"""What a pod's end may be called, by what was done to it. Several deeds allow what each of them allows."""
+
+CHARGED = {"Failure", "OutOfMemory"}
+MAX_CALLS_PER_MINUTE = 600
+
+
+class Violation(Exception):
+    """Something that must never be; the text says what."""
+
+
+class Checks:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._created: dict[str, str] = {}
+        """Pod name -> UID: a name is created once in the life of a job."""
+        self._durable: dict[str, int] = defaultdict(int)
+        self._incarnation: dict[str, int] = defaultdict(int)
+        self._final: dict[str, str] = {}
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._calls: Counter[int] = Counter()
+        self.num_status_writes = 0
+        self.violation: Violation | None = None
+        world.api.listeners.append(self._hear)
+        world.on_start = self._started
+
+    def fail(self, text: str) -> None:
+        if self.violation is None:
+            self._world.say(f"VIOLATION {text}")
+            self.violation = Violation(text)
+
+    # ------------------------------------------------------------------ at every moment
+
+    def called(self, method: str, path: str, status: int) -> None:
+        minute = int(self._world.seconds() // 60)
+        self._calls[minute] += 1
+        if self._calls[minute] > MAX_CALLS_PER_MINUTE:
+            self.fail(f"more than {MAX_CALLS_PER_MINUTE} API calls in a minute: a hot loop")
+        if method == "PUT" and path.endswith("/status") and status == 200:
+            self.num_status_writes += 1
+
+    def _hear(self, kind: str, plural: str, changed: Object) -> None:
+        if plural == "pods" and kind == "ADDED":
+            self._pod_created(changed)
+        if plural == "spottrainingjobs" and kind == "MODIFIED":
+            self._job_changed(changed)
+
+    def _pod_created(self, pod: Object) -> None:
+        metadata = pod["metadata"]
+        name, job = metadata["name"], metadata["labels"][LABEL_JOB_NAME]
+        if name in self._created:
+            self.fail(f"pod {name} was created twice")
+        self._created[name] = metadata["uid"]
+        found = self._world.job(job)
+        if found is None or (controller_of(pod) or {}).get("uid") != found["metadata"]["uid"]:
+            return
+        gang = found.get("status", {}).get("gang") or {}
+        if name not in {each["name"] for each in gang.get("pods", [])}:
+            self.fail(f"pod {name} was created before status says so")
+        if job in self._final:
+            self.fail(f"pod {name} was created after the job was {self._final[job]}")
+
+    def _started(self, each: Running) -> None:
+        if not each.process.is_plain:
+            return
+        others = [o for o in self._world.running.values() if o.job == each.job and o is not each]
+        if others:
+            self.fail(f"plain pods {others[0].pod_name} and {each.pod_name} run at the same time")
+
+    def _job_changed(self, job: Object) -> None:
+        name, status = job["metadata"]["name"], job.get("status") or {}
+        durable = (status.get("progress") or {}).get("durableStep") or 0
+        if durable < self._durable[name]:
+            self.fail(f"durable progress of {name} went from {self._durable[name]} to {durable}")
+        self._durable[name] = durable
+        if durable > self._world.stores[name].newest_step:
+            self.fail(f"{name} is said to be durable at step {durable}, which no store has")
+        incarnation = status.get("incarnation", 0)
+        if incarnation < self._incarnation[name]:
+            self.fail(f"the incarnation of {name} went back to {incarnation}")
+        self._incarnation[name] = incarnation
+        ended = [c["type"] for c in status.get("conditions", []) if c["status"] == "True"]
+        terminal = next((each for each in ended if each in ("Complete", "Failed")), None)
+        if name in self._final and terminal != self._final[name]:
+            self.fail(f"{name} was {self._final[name]} and is {terminal}")
+        if terminal is not None:
+            self._final[name] = terminal
+        restarts = status.get("restarts") or {}
+        total = sum(value for value in restarts.values() if isinstance(value, int))
+        recent = status.get("recentRestarts") or []
+        if total != len(recent) and len(recent) < 50:
+            self.fail(f"{name} counts {total} restarts and remembers {len(recent)}")
+        twice = [n for n, count in Counter(each["incarnation"] for each in recent).items() if count > 1]
+        if twice:
+            self.fail(f"{name}: incarnation {twice[0]} was counted twice")
+
+    # ------------------------------------------------------------------ at the end
+
+    def at_end(self, *, crashes: Counter[str]) -> None:
+        for job in self._world.api.all("spottrainingjobs"):
+            self._check_job(job, crashes[job["metadata"]["name"]])
+        jobs = {job["metadata"]["uid"]: job for job in self._world.api.all("spottrainingjobs")}
+        for pod in self._world.api.all("pods"):
+            name, metadata = pod["metadata"]["name"], pod["metadata"]
+            machine = self._world.machine_of(pod)
+            if metadata.get("deletionTimestamp") and (machine is None or not machine.is_heard):
+                continue
+            owner = (controller_of(pod) or {}).get("uid", "")
+            if owner not in jobs:
+                self.fail(f"pod {name} has outlived its job")
+            elif pod["status"]["phase"] not in ("Succeeded", "Failed"):
+                self.fail(f"pod {name} still runs at the end")
+
+    def _check_job(self, job: Object, num_crashes: int) -> None:
+        name, status = job["metadata"]["name"], job.get("status") or {}
+        final = self._final.get(name)
+        if final is None:
+            message = status.get("message", "")
+            self.fail(f"{name} did not end: {status.get('phase')}, {message}")
+            return
+        restarts = status.get("recentRestarts") or []
+        if final == "Failed":
+            reason = next(c["reason"] for c in status["conditions"] if c["type"] == "Failed")
+            if reason not in ("BackoffLimitExceeded", "OutOfMemory") or num_crashes <= 2:
+                self.fail(f"{name} failed ({reason}) after {num_crashes} crashes")
+        else:
+            store = self._world.stores[name]
+            if not job["model"]["plain"] and store.newest_step < job["model"]["steps"]:
+                self.fail(f"{name} is Complete at step {store.newest_step} of {job['model']['steps']}")
+        for restart in restarts:
+            self._check_cause(name, restart)
+        ended = {each["incarnation"] for each in restarts}
+        launched = {incarnation_of(pod) for pod in self._pods_ever(name)}
+        missing = launched - ended - {status.get("incarnation")}
+        if missing and len(restarts) < 50:
+            self.fail(f"{name}: the end of incarnations {sorted(missing)} was not counted")
+
+    def _pods_ever(self, job: str) -> list[Object]:
+        return [{"metadata": {"name": name}} for name in self._created if name.rsplit("-", 3)[0] == job]
+
+    def _check_cause(self, name: str, restart: dict[str, Any]) -> None:
+        deeds = self._world.truth.get(restart["podUID"], set())
+        allowed = set().union(*(ALLOWED[deed] for deed in deeds)) if deeds else set()
+        cause = restart["cause"]
+        if restart["podUID"] == "" or cause == "CapacityChange":
+            return
+        if cause not in allowed:
+            self.fail(
+                f"{name}: incarnation {restart['incarnation']} ended by {sorted(deeds) or 'nothing'} and is "
+                f"called {cause} ({restart['evidence']})"
+            )
+        if restart.get("charged") and not deeds & {"crash", "out of memory"}:
+            self.fail(f"{name}: incarnation {restart['incarnation']} was charged for {sorted(deeds)}")
+
+
+NAMESPACE_OF_JOBS = NAMESPACE

@@ -1,0 +1,312 @@
+"""One schedule from its beginning to its end: the world, the operators, the disturbances, the checks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from simulation import schedule as schedules
+from simulation.checks import Checks, Violation
+from simulation.loop import Stuck, VirtualLoop
+from simulation.operator import OperatorProcess, Weather
+from simulation.schedule import Disturbance, Kind, Schedule
+from simulation.trainer import End
+from simulation.world import NAMESPACE, Machine, World
+from spot_trainer.contract import Directives, ProgressReport, parse_directives, parse_progress
+
+CALM_SECONDS = 600.0
+"""From here on nothing is wrong any more: capacity, API server and watches are as they should be."""
+HORIZON_SECONDS = 6000.0
+SETTLE_SECONDS = 150.0
+OPERATOR_RESTART_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Result:
+    violation: str | None
+    log: tuple[str, ...]
+    seconds: float
+    num_calls: int
+
+
+class Run:
+    def __init__(self, schedule: Schedule, loop: VirtualLoop) -> None:
+        self.schedule = schedule
+        self.world = World(schedule.seed, loop.time)
+        self.weather = Weather(self.world.rng)
+        self.checks = Checks(self.world)
+        self.crashes: Counter[str] = Counter()
+        self.operators: dict[int, OperatorProcess] = {}
+        self.num_calls = 0
+        self.world.report_to = self._report
+
+    def _job(self, disturbance: Disturbance) -> str:
+        return f"job{disturbance.job}"
+
+    # ------------------------------------------------------------------ the course of it
+
+    async def play(self) -> None:
+        world = self.world
+        for number in range(self.schedule.num_operators):
+            self._start_operator(number)
+        for pool in ("spot", "on-demand"):
+            world.add_node(pool)
+        for number, job in enumerate(self.schedule.jobs):
+            world.add_job(
+                f"job{number}",
+                steps=job.steps,
+                save=job.save_seconds,
+                plain=job.is_plain,
+                fallback=job.fallback,
+            )
+        for disturbance in self.schedule.disturbances:
+            world.spawn(self._disturb_at(disturbance))
+        world.spawn(self._keep_operators())
+        while not (world.seconds() > CALM_SECONDS and self._is_over()):
+            await asyncio.sleep(5)
+            if self.checks.violation is not None or world.seconds() > HORIZON_SECONDS:
+                break
+        if self.checks.violation is None:
+            await asyncio.sleep(SETTLE_SECONDS)
+            writes = self.checks.num_status_writes
+            await asyncio.sleep(130)
+            if self.checks.num_status_writes != writes:
+                self.checks.fail("status is written although nothing happens")
+            self.checks.at_end(crashes=self.crashes)
+        for each in self.operators.values():
+            each.kill("the run is over")
+        await world.close()
+
+    def _is_over(self) -> bool:
+        jobs = self.world.api.all("spottrainingjobs")
+        return all((job.get("status") or {}).get("completionTime") for job in jobs)
+
+    def _start_operator(self, number: int) -> None:
+        skew = self.schedule.skew_seconds[number]
+        each = self.operators[number] = OperatorProcess(
+            number,
+            self.world.api,
+            self.weather,
+            clock=self.world.now,
+            say=self.world.say,
+            on_call=self._called,
+            skew_seconds=skew,
+        )
+        each.start()
+
+    def _called(self, method: str, path: str, status: int) -> None:
+        self.num_calls += 1
+        self.checks.called(method, path, status)
+
+    async def _keep_operators(self) -> None:
+        """The kubelet restarts a process that has died."""
+        while True:
+            await asyncio.sleep(OPERATOR_RESTART_SECONDS)
+            for number, each in list(self.operators.items()):
+                if each.is_dead:
+                    self._start_operator(number)
+
+    def _leader(self) -> OperatorProcess | None:
+        return next((each for each in self.operators.values() if each.is_leading), None)
+
+    def _report(self, pod_uid: str, report: ProgressReport) -> Directives | None:
+        """As the status server does it; the body crosses the contract."""
+        leader = self._leader()
+        if leader is None or leader.core is None:
+            return None
+        core, pod = leader.core, leader.core.pods.get(pod_uid)
+        if pod is None:
+            return None
+        answer = core.reconciler.answer(pod.key)
+        if answer is None:
+            return None
+        body = parse_progress(report.to_json())
+        urgent = core.reports.accept(pod, pod_uid, body, self.world.now())
+        core.queue.wake(pod.key, 0.0 if urgent else 10.0)
+        return parse_directives(answer)
+
+    # ------------------------------------------------------------------ disturbances
+
+    async def _disturb_at(self, disturbance: Disturbance) -> None:
+        await asyncio.sleep(disturbance.at)
+        self.world.say(f"--- {disturbance.kind} ({disturbance.number}), job {disturbance.job}")
+        await self._disturb(disturbance)
+
+    async def _disturb(self, it: Disturbance) -> None:
+        world, weather, job = self.world, self.weather, self._job(it)
+        pod = world.current_pod(job)
+        machine = world.machine_of(pod) if pod is not None else None
+        match it.kind:
+            case Kind.OPERATOR_DIES_NOW:
+                for each in self.operators.values():
+                    if each.is_leading:
+                        each.kill("somebody killed it")
+            case Kind.OPERATOR_DIES_AT_CALL:
+                leader = self._leader()
+                if leader is not None:
+                    leader.dies_at = (leader.num_calls + it.number, "after" if it.number % 2 else "before")
+            case Kind.API_DOWN:
+                weather.is_down = True
+                await asyncio.sleep(it.number)
+                weather.is_down = False
+                self._watch_again()
+            case Kind.LOST_ANSWERS:
+                weather.lost_answers += min(it.number, 5)
+            case Kind.WATCH_BREAKS:
+                for each in self.operators.values():
+                    if each._hear in world.api.listeners:
+                        world.api.listeners.remove(each._hear)
+                await asyncio.sleep(it.number)
+                for each in self.operators.values():
+                    if each.core is not None and not each.is_dead and each._hear not in world.api.listeners:
+                        world.api.listeners.append(each._hear)
+                self._watch_again()
+            case Kind.SLOW_WATCHES:
+                weather.slow_watches_until = world.seconds() + it.number
+            case Kind.DROUGHT:
+                world.is_drought = True
+                await asyncio.sleep(it.number)
+                world.is_drought = False
+            case Kind.QUOTA:
+                world.api.refuse_pods = True
+                await asyncio.sleep(it.number)
+                world.api.refuse_pods = False
+            case Kind.SUSPEND:
+                self._blame_job(job, "suspend")
+                self._patch(job, suspend=True)
+                await asyncio.sleep(it.number)
+                self._patch(job, suspend=False)
+            case Kind.DELETE_JOB:
+                world.api.remove("spottrainingjobs", job, NAMESPACE)
+            case _ if pod is None:
+                return
+            case Kind.EVICT:
+                world.truth[pod["metadata"]["uid"]].add("eviction")
+                world.evict(pod)
+            case Kind.USER_DELETES_POD:
+                world.truth[pod["metadata"]["uid"]].add("deleted by somebody")
+                world.api.delete_pod(pod)
+            case Kind.CRASH | Kind.OUT_OF_MEMORY:
+                self._crash(job, pod["metadata"]["uid"], out_of_memory=it.kind is Kind.OUT_OF_MEMORY)
+            case _ if machine is None:
+                return
+            case _:
+                await self._disturb_machine(it, machine)
+
+    def _crash(self, job: str, pod_uid: str, *, out_of_memory: bool) -> None:
+        running = self.world.running.get(pod_uid)
+        if running is None:
+            return
+        self.crashes[job] += 1
+        self.world.truth[pod_uid].add("out of memory" if out_of_memory else "crash")
+        running.process.crash(End(137, "OOMKilled") if out_of_memory else End(1, "Error", "Traceback ..."))
+
+    async def _disturb_machine(self, it: Disturbance, machine: Machine) -> None:
+        world = self.world
+        loss = "reclaim" if machine.pool == "spot" else "reclaim on-demand"
+        match it.kind:
+            case Kind.RECLAIM_KARPENTER:
+                world.blame(machine, loss)
+                world.taint(machine, "karpenter.sh/disrupted")
+                world.mark_node_deleted(machine)
+                await asyncio.sleep(it.number + 20)
+                world.remove_node(machine)
+            case Kind.RECLAIM_NTH:
+                world.blame(machine, loss)
+                world.taint(machine, "aws-node-termination-handler/spot-itn")
+                world.cordon(machine)
+                for each in list(world.api.all("pods")):
+                    if each.get("model", {}).get("machine") == machine.uid:
+                        world.evict(each)
+                await asyncio.sleep(it.number + 20)
+                world.power_off(machine)
+                await asyncio.sleep(it.number)
+                world.remove_node(machine)
+            case Kind.RECLAIM_SHUTDOWN:
+                world.blame(machine, loss)
+                world.set_ready(machine, "False", "node is shutting down")
+                for running in world.pods_on(machine):
+                    running.process.terminate()
+                await asyncio.sleep(15)
+                world.power_off(machine)
+                await asyncio.sleep(it.number)
+                world.remove_node(machine)
+            case Kind.POWER_OFF:
+                world.blame(machine, "off")
+                world.power_off(machine)
+                await asyncio.sleep(30 + it.number)
+                world.remove_node(machine)
+            case Kind.NODE_REUSED:
+                world.blame(machine, "off")
+                world.power_off(machine)
+                await asyncio.sleep(it.number)
+                world.remove_node(machine)
+            case Kind.PARTITION:
+                world.blame(machine, "partition")
+                world.disconnect(machine)
+                await asyncio.sleep(it.number * 3)
+                machine.deeds.discard("partition")
+                world.connect(machine)
+            case Kind.WITHDRAWN:
+                world.blame(machine, "stop taint")
+                world.taint(machine, "aws-node-termination-handler/spot-itn")
+                await asyncio.sleep(it.number)
+                machine.deeds.discard("stop taint")
+                world.untaint(machine, "aws-node-termination-handler/spot-itn")
+            case Kind.CORDON:
+                world.cordon(machine)
+
+    def _watch_again(self) -> None:
+        for each in self.operators.values():
+            if each.core is not None and not each.is_dead:
+                each.watch_again()
+
+    def _blame_job(self, job: str, what: str) -> None:
+        for pod in self.world.api.all("pods"):
+            if pod["metadata"]["labels"].get("spottraining.io/job-name") == job:
+                self.world.truth[pod["metadata"]["uid"]].add(what)
+
+    def _patch(self, job: str, **spec: object) -> None:
+        def change(found: dict[str, object]) -> None:
+            found["spec"] |= spec  # type: ignore[operator]
+            found["metadata"]["generation"] += 1  # type: ignore[index]
+
+        self.world.api.update("spottrainingjobs", job, change, NAMESPACE)
+
+
+def play(schedule: Schedule) -> Result:
+    """Play a schedule; nothing of the real world is waited for."""
+    logging.disable(logging.CRITICAL)
+    loop = VirtualLoop()
+    errors: list[str] = []
+    loop.set_exception_handler(lambda _loop, context: errors.append(str(context.get("exception") or context)))
+    asyncio.set_event_loop(loop)
+    run = Run(schedule, loop)
+    try:
+        loop.run_until_complete(run.play())
+    except Stuck as stuck:
+        run.checks.fail(str(stuck))
+    finally:
+        pending = asyncio.all_tasks(loop)
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        loop.close()
+        asyncio.set_event_loop(None)
+    violation: Violation | None = run.checks.violation
+    if violation is None and errors:
+        violation = Violation(f"an error in the background: {errors[0]}")
+    return Result(
+        violation=None if violation is None else str(violation),
+        log=tuple(run.world.log),
+        seconds=run.world.seconds(),
+        num_calls=run.num_calls,
+    )
+
+
+def play_seed(seed: int) -> Result:
+    gc.collect()
+    return play(schedules.draw(seed))

@@ -1,0 +1,137 @@
+"""What goes wrong in a run: a list of disturbances, drawn from a seed, shrunk by leaving some out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+LAST_DISTURBANCE_SECONDS = 420.0
+
+
+FALLBACKS: tuple[dict[str, Any] | None, ...] = (
+    None,
+    None,
+    {"policy": "SpotOnly"},
+    {"policy": "Rules", "afterInterruptions": {"count": 2, "windowSeconds": 3600}},
+    {"policy": "Rules", "afterPendingSeconds": 60},
+)
+
+
+class Kind(StrEnum):
+    RECLAIM_KARPENTER = "reclaim: taint, node deletionTimestamp, drain blocked"
+    RECLAIM_NTH = "reclaim: spot taint, cordon, eviction"
+    RECLAIM_SHUTDOWN = "reclaim: the node shuts down gracefully"
+    POWER_OFF = "power off without notice"
+    PARTITION = "network partition"
+    WITHDRAWN = "a stop taint that is withdrawn"
+    CORDON = "cordon"
+    NODE_REUSED = "the node comes back with another UID"
+    EVICT = "eviction by somebody"
+    USER_DELETES_POD = "somebody deletes the pod"
+    CRASH = "the program crashes"
+    OUT_OF_MEMORY = "the program runs out of memory"
+    SUSPEND = "suspend, and resume later"
+    DELETE_JOB = "the job is deleted"
+    OPERATOR_DIES_NOW = "the operator dies"
+    OPERATOR_DIES_AT_CALL = "the operator dies around one of its next calls"
+    API_DOWN = "the API server is away"
+    LOST_ANSWERS = "answers of writes get lost"
+    WATCH_BREAKS = "watches break and come back"
+    SLOW_WATCHES = "watches are slow"
+    DROUGHT = "no spot capacity"
+    QUOTA = "pods are refused by a quota"
+
+
+WEIGHTS = {Kind.DELETE_JOB: 0.2, Kind.OPERATOR_DIES_AT_CALL: 3.0, Kind.RECLAIM_NTH: 2.0, Kind.CRASH: 1.5}
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    at: float
+    kind: Kind
+    job: int
+    """Which job it hits, where it hits one."""
+    number: int
+    """Seconds, or a count of calls, whatever the kind needs."""
+
+    def __str__(self) -> str:
+        return f"{self.at:6.1f} s  job {self.job}  {self.kind} ({self.number})"
+
+
+@dataclass(frozen=True)
+class Job:
+    steps: int
+    save_seconds: float
+    is_plain: bool
+    fallback: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    seed: int
+    jobs: tuple[Job, ...]
+    disturbances: tuple[Disturbance, ...]
+    num_operators: int
+    skew_seconds: tuple[float, ...]
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}: {self.num_operators} operators, clocks off by {self.skew_seconds} s"]
+        lines += [f"  job {n}: {job}" for n, job in enumerate(self.jobs)]
+        return "\n".join(lines + [f"  {each}" for each in self.disturbances])
+
+
+def draw(seed: int) -> Schedule:
+    rng = random.Random(seed)
+    jobs = tuple(
+        Job(
+            steps=rng.randint(40, 260),
+            save_seconds=rng.choice([10.0, 20.0, 45.0]),
+            is_plain=rng.random() < 0.25,
+            fallback=rng.choice(FALLBACKS),
+        )
+        for _ in range(rng.choice([1, 1, 2]))
+    )
+    kinds = list(Kind)
+    weights = [WEIGHTS.get(kind, 1.0) for kind in kinds]
+    disturbances = sorted(
+        (
+            Disturbance(
+                at=round(rng.uniform(0.0, LAST_DISTURBANCE_SECONDS * rng.choice([0.3, 1.0])), 1),
+                kind=rng.choices(kinds, weights)[0],
+                job=rng.randrange(len(jobs)),
+                number=rng.choice([1, 2, 3, 5, 8, 13, 30, 60, 100]),
+            )
+            for _ in range(rng.choice([1, 2, 3, 5, 8]))
+        ),
+        key=lambda each: each.at,
+    )
+    num_operators = rng.choice([1, 1, 2])
+    skew = tuple(
+        round(rng.uniform(-2.0, 2.0), 2) if rng.random() < 0.3 else 0.0 for _ in range(num_operators)
+    )
+    return Schedule(seed, jobs, tuple(disturbances), num_operators, skew)
+
+
+def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
+    """The same failure with as few disturbances, operators and jobs as leaving out can reach."""
+    changed = True
+    while changed:
+        changed = False
+        for number in range(len(schedule.disturbances)):
+            left = schedule.disturbances[:number] + schedule.disturbances[number + 1 :]
+            smaller = _with(schedule, disturbances=left)
+            if fails(smaller):
+                schedule, changed = smaller, True
+                break
+        if schedule.num_operators > 1:
+            smaller = _with(schedule, num_operators=1)
+            if fails(smaller):
+                schedule, changed = smaller, True
+    return schedule
+
+
+def _with(schedule: Schedule, **changes: Any) -> Schedule:
+    return Schedule(**(vars(schedule) | changes))

@@ -1,0 +1,166 @@
+"""The model of a training process: claims, steps, checkpoints, notices, reports, and how it may end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spot_trainer.contract import (
+    CheckpointRef,
+    Directives,
+    Outcome,
+    OutcomeKind,
+    OutcomeReason,
+    ProgressReport,
+)
+
+STEP_SECONDS = 1.0
+REPORT_SECONDS = 10.0
+
+
+@dataclass
+class Store:
+    """What a job keeps: claims, and checkpoints as (step, incarnation) in the order of publishing."""
+
+    claims: set[int] = field(default_factory=set)
+    checkpoints: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def newest_step(self) -> int:
+        return self.checkpoints[-1][0] if self.checkpoints else 0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a container ended, as its kubelet tells it."""
+
+    exit_code: int
+    reason: str
+    message: str = ""
+
+
+class TrainerProcess:
+    """One container's program. `is_plain`: no library, so no claims, reports or outcomes."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        incarnation: int,
+        total_steps: int,
+        save_every_seconds: float,
+        is_plain: bool,
+        rng: random.Random,
+        report: Callable[[ProgressReport], Directives | None],
+    ) -> None:
+        self.store, self.incarnation, self.total_steps = store, incarnation, total_steps
+        self.is_plain = is_plain
+        self._save_every, self._rng, self._report = save_every_seconds, rng, report
+        self.step = 0
+        self.is_told_to_stop = False
+        self._crash: End | None = None
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.is_told_to_stop = True
+
+    def crash(self, end: End) -> None:
+        self._crash = self._crash or end
+
+    async def run(self) -> End:
+        await asyncio.sleep(self._rng.uniform(0.5, 2.0))
+        if self.is_plain:
+            return await self._run_plain()
+        if self.is_told_to_stop:
+            return self._end(75, OutcomeKind.STOPPED, OutcomeReason.NOTICE)
+        if any(claim > self.incarnation for claim in self.store.claims):
+            return self._fenced()
+        self.store.claims.add(self.incarnation)
+        self.step = self.store.newest_step
+        next_save = self._save_every
+        since_save, since_report, handled = 0.0, REPORT_SECONDS, ""
+        while self.step < self.total_steps:
+            if self._crash is not None:
+                return self._crash
+            if since_report >= REPORT_SECONDS:
+                since_report = 0.0
+                directives = self._tell()
+                if directives is not None and directives.stop is not None:
+                    self.is_told_to_stop = True
+                asked = directives.checkpoint_now if directives is not None else None
+                if asked is not None and asked != handled:
+                    handled, since_save = asked, next_save
+            if self.is_told_to_stop or since_save >= next_save:
+                await asyncio.sleep(self._rng.uniform(0.2, 1.5))
+                if (crash := self._crash) is not None:
+                    return crash
+                if not self._publish():
+                    return self._fenced()
+                since_save = 0.0
+                self._tell()
+                if self.is_told_to_stop:
+                    return self._end(75, OutcomeKind.STOPPED, OutcomeReason.NOTICE)
+            await asyncio.sleep(STEP_SECONDS)
+            self.step += 1
+            since_save += STEP_SECONDS
+            since_report += STEP_SECONDS
+        if not self._publish():
+            return self._fenced()
+        self._tell()
+        return self._end(0, OutcomeKind.COMPLETE, OutcomeReason.COMPLETED)
+
+    async def _run_plain(self) -> End:
+        self.step = self.store.newest_step
+        since_save = 0.0
+        while self.step < self.total_steps:
+            if self._crash is not None:
+                return self._crash
+            if self.is_told_to_stop:
+                return End(143, "Error")
+            await asyncio.sleep(STEP_SECONDS)
+            self.step += 1
+            since_save += STEP_SECONDS
+            if since_save >= self._save_every:
+                self.store.checkpoints.append((self.step, self.incarnation))
+                since_save = 0.0
+        return End(0, "Completed")
+
+    def _publish(self) -> bool:
+        """Whether it was published; False: a greater claim exists."""
+        if any(claim > self.incarnation for claim in self.store.claims):
+            return False
+        self.store.checkpoints.append((self.step, self.incarnation))
+        return True
+
+    def _tell(self) -> Directives | None:
+        durable = self.store.checkpoints[-1] if self.store.checkpoints else None
+        return self._report(
+            ProgressReport(
+                step=self.step,
+                total_steps=self.total_steps,
+                progress_percentage=self.step * 100 // self.total_steps,
+                durable_step=durable[0] if durable else None,
+                checkpoint_name=f"{durable[0]:012d}-{durable[1]:08d}" if durable else None,
+                incarnation=self.incarnation,
+            )
+        )
+
+    def _fenced(self) -> End:
+        return self._end(76, OutcomeKind.FENCED, OutcomeReason.SUPERSEDED)
+
+    def _end(self, exit_code: int, kind: OutcomeKind, reason: OutcomeReason) -> End:
+        checkpoint = None
+        if self.store.checkpoints:
+            step, incarnation = self.store.checkpoints[-1]
+            checkpoint = CheckpointRef(name=f"{step:012d}-{incarnation:08d}", step=step)
+        outcome = Outcome(
+            kind=kind,
+            reason=reason,
+            incarnation=self.incarnation,
+            step=self.step,
+            checkpoint=checkpoint,
+            message="model",
+        )
+        return End(exit_code, "Completed" if exit_code == 0 else "Error", outcome.to_json())

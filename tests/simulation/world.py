@@ -1,0 +1,515 @@
+"""The model of everything around the operator: scheduler, kubelets, node controllers, autoscaler, jobs.
+
+Times are those of the real parts' defaults. Invariant: a verdict's truth is written down here,
+by whoever does the deed (`truth`), and never read by anything but the checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from simulation.api import Api, Object, format_time
+from simulation.trainer import End, Store, TrainerProcess
+from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME
+from spot_operator.views import controller_of, incarnation_of, time_of
+from spot_trainer.contract import Directives, ProgressReport
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
+MONITOR_GRACE_SECONDS = 40.0
+POD_GC_SECONDS = 20.0
+PROVISION_SECONDS = (20.0, 60.0)
+POOLS = ("spot", "on-demand")
+NAMESPACE = "team"
+
+
+@dataclass
+class Machine:
+    """What the Node object does not know."""
+
+    name: str
+    uid: str
+    pool: str
+    is_on: bool = True
+    is_connected: bool = True
+    lost_since: float | None = None
+    deeds: set[str] = field(default_factory=set)
+    """What happens to it: also to pods that are bound to it from now on."""
+
+    @property
+    def is_heard(self) -> bool:
+        return self.is_on and self.is_connected
+
+
+@dataclass
+class Running:
+    """A container that was started."""
+
+    pod_uid: str
+    pod_name: str
+    job: str
+    machine: Machine
+    process: TrainerProcess
+    task: asyncio.Task[End]
+    told_at: float | None = None
+
+
+class World:
+    def __init__(self, seed: int, seconds: Callable[[], float]) -> None:
+        self.rng = random.Random(seed)
+        self.seconds = seconds
+        self.api = Api(self.now, random.Random(seed + 1))
+        self.api.listeners.append(self._react)
+        self.machines: dict[str, Machine] = {}
+        """By UID of the node."""
+        self.running: dict[str, Running] = {}
+        """By UID of the pod; only live processes."""
+        self.stores: dict[str, Store] = defaultdict(Store)
+        self.truth: dict[str, set[str]] = defaultdict(set)
+        """What was done to a pod, by its UID."""
+        self.ended: dict[str, str] = {}
+        """UIDs of pods whose program has ended on its own or was killed, and how."""
+        self.is_drought = False
+        self.log: list[str] = []
+        self.report_to: Callable[[str, ProgressReport], Directives | None] = lambda _uid, _report: None
+        self.on_start: Callable[[Running], None] = lambda _: None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._schedule_due = False
+        self._provisioning: set[str] = set()
+        self._num_nodes = 0
+
+    # ------------------------------------------------------------------ time and tasks
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.seconds())
+
+    def say(self, text: str) -> None:
+        self.log.append(f"{self.seconds():8.2f}  {text}")
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _until(self, what: Callable[[], bool], every_seconds: float) -> None:
+        while not what():  # noqa: ASYNC110  (a poll of the model's; its time is virtual)
+            await asyncio.sleep(every_seconds)
+
+    async def close(self) -> None:
+        for task in [*self._tasks, *(each.task for each in self.running.values())]:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    # ------------------------------------------------------------------ nodes
+
+    def add_node(self, pool: str) -> Machine:
+        self._num_nodes += 1
+        name = f"{pool}-{self._num_nodes}"
+        node = self.api.create(
+            "nodes",
+            {
+                "metadata": {"name": name, "labels": {"pool": pool, "topology.kubernetes.io/zone": "a"}},
+                "spec": {},
+                "status": {
+                    "nodeInfo": {"bootID": f"boot-{self._num_nodes}"},
+                    "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+                },
+            },
+        )
+        machine = Machine(name, node["metadata"]["uid"], pool)
+        self.machines[machine.uid] = machine
+        self.say(f"node {name} joins")
+        return machine
+
+    def taint(self, machine: Machine, key: str, effect: str = "NoSchedule") -> None:
+        def change(node: Object) -> None:
+            taints = node["spec"].setdefault("taints", [])
+            if not any(taint["key"] == key for taint in taints):
+                taints.append({"key": key, "effect": effect, "timeAdded": format_time(self.now())})
+
+        self._update_node(machine, change)
+
+    def untaint(self, machine: Machine, key: str) -> None:
+        def change(node: Object) -> None:
+            node["spec"]["taints"] = [t for t in node["spec"].get("taints", []) if t["key"] != key]
+
+        self._update_node(machine, change)
+
+    def mark_node_deleted(self, machine: Machine) -> None:
+        def change(node: Object) -> None:
+            node["metadata"]["deletionTimestamp"] = format_time(self.now())
+
+        self._update_node(machine, change)
+
+    def set_ready(self, machine: Machine, status: str, message: str = "") -> None:
+        def change(node: Object) -> None:
+            node["status"]["conditions"] = [{"type": "Ready", "status": status, "message": message}]
+
+        self._update_node(machine, change)
+
+    def cordon(self, machine: Machine) -> None:
+        self._update_node(machine, lambda node: node["spec"].update(unschedulable=True))
+
+    def remove_node(self, machine: Machine) -> None:
+        self.power_off(machine)
+        node = self.api.get("nodes", machine.name)
+        if node is not None and node["metadata"]["uid"] == machine.uid:
+            self.say(f"node object {machine.name} is removed")
+            self.api.remove("nodes", machine.name)
+            self.spawn(self._collect_garbage(machine))
+
+    def power_off(self, machine: Machine) -> None:
+        """Everything on it is gone; nobody tells."""
+        if not machine.is_on:
+            return
+        machine.is_on = False
+        self.say(f"machine {machine.name} is off")
+        for each in self.pods_on(machine):
+            self._kill_silently(each)
+        self._lose(machine)
+
+    def disconnect(self, machine: Machine) -> None:
+        machine.is_connected = False
+        self.say(f"machine {machine.name} is cut off")
+        self._lose(machine)
+
+    def connect(self, machine: Machine) -> None:
+        if machine.is_connected:
+            return
+        machine.is_connected, machine.lost_since = True, None
+        self.say(f"machine {machine.name} is back")
+        if machine.is_on:
+            self.untaint(machine, TAINT_UNREACHABLE)
+            self.set_ready(machine, "True")
+        for each in self.pods_on(machine):
+            self._sync(each)
+
+    def _lose(self, machine: Machine) -> None:
+        if machine.lost_since is None:
+            machine.lost_since = self.seconds()
+            self.spawn(self._watch_heartbeat(machine, machine.lost_since))
+
+    async def _watch_heartbeat(self, machine: Machine, since: float) -> None:
+        """The node lifecycle controller, and then the taint manager."""
+        await asyncio.sleep(MONITOR_GRACE_SECONDS)
+        if machine.lost_since != since or self.node_of(machine) is None:
+            return
+        self.set_ready(machine, "Unknown", "Kubelet stopped posting node status.")
+        self.taint(machine, TAINT_UNREACHABLE, "NoExecute")
+        for pod in self.api.all("pods"):
+            if pod["spec"].get("nodeName") == machine.name:
+                self.spawn(self._evict_when_tolerated(machine, pod["metadata"]["name"], since, pod))
+
+    async def _evict_when_tolerated(self, machine: Machine, name: str, since: float, pod: Object) -> None:
+        tolerated = [
+            float(t["tolerationSeconds"])
+            for t in pod["spec"].get("tolerations", ())
+            if t.get("key") == TAINT_UNREACHABLE and "tolerationSeconds" in t
+        ]
+        await asyncio.sleep(min(tolerated, default=300.0))
+        found = self.api.get("pods", name, NAMESPACE)
+        if machine.lost_since == since and found is not None and found is pod and self.node_of(machine):
+            self._disrupt(name, "DeletionByTaintManager")
+            self.api.delete_pod(found)
+
+    async def _collect_garbage(self, machine: Machine) -> None:
+        await asyncio.sleep(self.rng.uniform(0.5, POD_GC_SECONDS))
+        for pod in list(self.api.all("pods")):
+            if pod["spec"].get("nodeName") == machine.name and self.api.get("nodes", machine.name) is None:
+                name, phase = pod["metadata"]["name"], pod["status"]["phase"]
+                if phase not in ("Succeeded", "Failed"):
+                    self._disrupt(name, "DeletionByPodGC")
+                    self.api.update(
+                        "pods", name, lambda each: each["status"].update(phase="Failed"), NAMESPACE
+                    )
+                self.api.delete_pod(pod, grace_seconds=0)
+
+    def node_of(self, machine: Machine) -> Object | None:
+        node = self.api.get("nodes", machine.name)
+        return node if node is not None and node["metadata"]["uid"] == machine.uid else None
+
+    def _update_node(self, machine: Machine, change: Callable[[Object], None]) -> None:
+        if self.node_of(machine) is not None:
+            self.api.update("nodes", machine.name, change)
+
+    def machine_of(self, pod: Object) -> Machine | None:
+        """Where the pod runs, if that machine's Node is the one that it was bound to."""
+        return self.machines.get(pod.get("model", {}).get("machine", ""))
+
+    def pods_on(self, machine: Machine) -> list[Running]:
+        return [each for each in self.running.values() if each.machine is machine]
+
+    # ------------------------------------------------------------------ pods
+
+    def _react(self, kind: str, plural: str, changed: Object) -> None:
+        if plural == "spottrainingjobs":
+            if kind == "DELETED":
+                self.spawn(self._delete_dependents(changed["metadata"]["uid"]))
+            return
+        if plural in ("pods", "nodes") and not self._schedule_due:
+            self._schedule_due = True
+            self.spawn(self._schedule_soon())
+        if plural == "pods" and kind != "ADDED" and changed["metadata"]["uid"] in self.running:
+            self._sync(self.running[changed["metadata"]["uid"]])
+
+    async def _delete_dependents(self, job_uid: str) -> None:
+        await asyncio.sleep(self.rng.uniform(0.1, 2.0))
+        for pod in list(self.api.all("pods")):
+            if (controller_of(pod) or {}).get("uid") == job_uid:
+                self.api.delete_pod(pod)
+
+    async def _schedule_soon(self) -> None:
+        await asyncio.sleep(self.rng.uniform(0.02, 0.3))
+        self._schedule_due = False
+        taken = {
+            pod["spec"].get("nodeName")
+            for pod in self.api.all("pods")
+            if pod["status"]["phase"] not in ("Succeeded", "Failed")
+        }
+        for pod in list(self.api.all("pods")):
+            if pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
+                continue
+            pool = pod["spec"].get("nodeSelector", {}).get("pool", "")
+            node = next((n for n in self.api.all("nodes") if self._fits(n, pool, taken)), None)
+            if node is None:
+                self._note_unschedulable(pod)
+                self._provision(pool)
+                continue
+            taken.add(node["metadata"]["name"])
+            self._bind(pod, node)
+
+    def _fits(self, node: Object, pool: str, taken: set[str | None]) -> bool:
+        metadata, spec = node["metadata"], node["spec"]
+        return (
+            metadata["labels"]["pool"] == pool
+            and metadata["name"] not in taken
+            and not metadata.get("deletionTimestamp")
+            and not spec.get("unschedulable")
+            and not spec.get("taints")
+            and node["status"]["conditions"][0]["status"] == "True"
+        )
+
+    def _note_unschedulable(self, pod: Object) -> None:
+        if pod["status"].get("conditions"):
+            return
+        condition = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/3 nodes are available",
+            "lastTransitionTime": format_time(self.now()),
+        }
+        name = pod["metadata"]["name"]
+        self.api.update("pods", name, lambda each: each["status"].update(conditions=[condition]), NAMESPACE)
+
+    def _provision(self, pool: str) -> None:
+        if pool in POOLS and pool not in self._provisioning:
+            self._provisioning.add(pool)
+            self.spawn(self._provision_later(pool))
+
+    async def _provision_later(self, pool: str) -> None:
+        await asyncio.sleep(self.rng.uniform(*PROVISION_SECONDS))
+        await self._until(lambda: not self.is_drought or pool != "spot", 5)
+        self._provisioning.discard(pool)
+        self.add_node(pool)
+
+    def _bind(self, pod: Object, node: Object) -> None:
+        metadata = pod["metadata"]
+        machine = self.machines[node["metadata"]["uid"]]
+        condition = {
+            "type": "PodScheduled",
+            "status": "True",
+            "lastTransitionTime": format_time(self.now()),
+        }
+
+        def change(each: Object) -> None:
+            each["spec"]["nodeName"] = machine.name
+            each["model"] = {"machine": machine.uid}
+            each["status"]["conditions"] = [condition]
+
+        self.truth[metadata["uid"]] |= machine.deeds
+        self.api.update("pods", metadata["name"], change, NAMESPACE)
+        self.spawn(self._start(metadata["uid"], metadata["name"], machine))
+
+    async def _start(self, uid: str, name: str, machine: Machine) -> None:
+        await asyncio.sleep(self.rng.uniform(0.5, 4.0))
+        while not machine.is_heard:
+            if not machine.is_on:
+                return
+            await asyncio.sleep(1)
+        pod = self.api.get("pods", name, NAMESPACE)
+        if pod is None or pod["metadata"]["uid"] != uid or pod["status"]["phase"] != "Pending":
+            return
+        if pod["metadata"].get("deletionTimestamp"):
+            self.api.remove("pods", name, NAMESPACE, uid)  # never started: nothing has to end
+            return
+        job = pod["metadata"]["labels"][LABEL_JOB_NAME]
+        settings = (self.api.get("spottrainingjobs", job, NAMESPACE) or {}).get("model", {})
+        process = TrainerProcess(
+            self.stores[job],
+            incarnation=incarnation_of(pod),
+            total_steps=settings.get("steps", 1),
+            save_every_seconds=settings.get("save", 20),
+            is_plain=settings.get("plain", False),
+            rng=random.Random(self.rng.getrandbits(32)),
+            report=lambda report: self._report(uid, report),
+        )
+        each = Running(uid, name, job, machine, process, asyncio.create_task(process.run()))
+        self.running[uid] = each
+        self.say(f"pod {name} runs on {machine.name} ({pod['metadata']['labels'][LABEL_CAPACITY_TYPE]})")
+        self.on_start(each)
+        state = {"running": {"startedAt": format_time(self.now())}}
+        self._set_state(each, state, "Running")
+        self.spawn(self._follow(each))
+
+    def _report(self, uid: str, report: ProgressReport) -> Directives | None:
+        each = self.running.get(uid)
+        return self.report_to(uid, report) if each is not None and each.machine.is_heard else None
+
+    def _set_state(self, each: Running, state: Object, phase: str, **status: Any) -> None:
+        def change(pod: Object) -> None:
+            pod["status"] |= {"phase": phase, "containerStatuses": [{"name": "trainer", "state": state}]}
+            pod["status"] |= status
+
+        found = self.api.get("pods", each.pod_name, NAMESPACE)
+        if found is not None and found["metadata"]["uid"] == each.pod_uid:
+            self.api.update("pods", each.pod_name, change, NAMESPACE)
+
+    async def _follow(self, each: Running) -> None:
+        """The kubelet: tell how the container ended, once somebody can be told."""
+        try:
+            end = await each.task
+        except asyncio.CancelledError:
+            if not each.task.cancelled():
+                raise
+            if each.pod_uid not in self.running:
+                return  # nobody lives to tell
+            end = End(137, "Error")
+        self.running.pop(each.pod_uid, None)
+        self.ended[each.pod_uid] = f"exit {end.exit_code}"
+        self.say(f"pod {each.pod_name} ended with {end.exit_code} at step {each.process.step}")
+        finished = format_time(self.now())
+        await asyncio.sleep(self.rng.uniform(0.05, 1.0))
+        while not each.machine.is_heard:
+            if not each.machine.is_on:
+                return
+            await asyncio.sleep(1)
+        state = {
+            "terminated": {
+                "exitCode": end.exit_code,
+                "reason": end.reason,
+                "message": end.message,
+                "finishedAt": finished,
+            }
+        }
+        self._set_state(each, state, "Succeeded" if end.exit_code == 0 else "Failed")
+        pod = self.api.get("pods", each.pod_name, NAMESPACE)
+        if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+            return
+        while not pod["metadata"].get("deletionTimestamp"):
+            await asyncio.sleep(2)
+            pod = self.api.get("pods", each.pod_name, NAMESPACE)
+            if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+                return
+        await asyncio.sleep(self.rng.uniform(0.01, 0.5))
+        await self._until(lambda: each.machine.is_heard or not each.machine.is_on, 1)
+        if each.machine.is_heard:
+            self.api.remove("pods", each.pod_name, NAMESPACE, each.pod_uid)
+
+    def _sync(self, each: Running) -> None:
+        """The kubelet does what the API server says of a pod that it runs."""
+        if not each.machine.is_heard:
+            return
+        pod = self.api.get("pods", each.pod_name, NAMESPACE)
+        if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+            each.task.cancel()
+            return
+        if pod["metadata"].get("deletionTimestamp") and each.told_at is None:
+            each.told_at = self.seconds()
+            each.process.terminate()
+            due = time_of(pod["metadata"]["deletionTimestamp"])
+            assert due is not None
+            self.spawn(self._kill_at(each, (due - self.now()).total_seconds()))
+
+    async def _kill_at(self, each: Running, after: float) -> None:
+        await asyncio.sleep(max(0.0, after))
+        await self._until(lambda: each.machine.is_heard or not each.machine.is_on, 1)
+        each.task.cancel()
+
+    def _kill_silently(self, each: Running) -> None:
+        self.running.pop(each.pod_uid, None)
+        self.ended[each.pod_uid] = "its machine went off"
+        each.task.cancel()
+
+    def _disrupt(self, name: str, reason: str) -> None:
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": reason,
+            "lastTransitionTime": format_time(self.now()),
+        }
+
+        def change(pod: Object) -> None:
+            kept = [c for c in pod["status"].get("conditions", []) if c["type"] != "DisruptionTarget"]
+            pod["status"]["conditions"] = [*kept, condition]
+
+        self.api.update("pods", name, change, NAMESPACE)
+
+    def evict(self, pod: Object) -> None:
+        """The Eviction API."""
+        self._disrupt(pod["metadata"]["name"], "EvictionByEvictionAPI")
+        self.api.delete_pod(pod)
+
+    def blame(self, machine: Machine, what: str) -> None:
+        """Write down what happens to the pods of a machine."""
+        machine.deeds.add(what)
+        for pod in self.api.all("pods"):
+            if pod.get("model", {}).get("machine") == machine.uid:
+                self.truth[pod["metadata"]["uid"]].add(what)
+
+    # ------------------------------------------------------------------ jobs
+
+    def add_job(self, name: str, *, steps: int, save: float, plain: bool, fallback: Object | None) -> None:
+        spec = {
+            "template": {
+                "spec": {
+                    "containers": [{"name": "trainer", "image": "train"}],
+                    "terminationGracePeriodSeconds": 30,
+                }
+            },
+            "checkpoint": {"s3": {"bucket": "checkpoints"}},
+            "capacity": {
+                "preset": "Labels",
+                "spot": {"nodeSelector": {"pool": "spot"}, "pricePerNodeHour": "1"},
+                "onDemand": {"nodeSelector": {"pool": "on-demand"}, "pricePerNodeHour": "3"},
+            },
+        }
+        if fallback:
+            spec["fallback"] = fallback
+        body = {
+            "apiVersion": "spottraining.io/v1alpha1",
+            "kind": "SpotTrainingJob",
+            "metadata": {"name": name},
+            "spec": spec,
+            "model": {"steps": steps, "save": save, "plain": plain},
+        }
+        self.api.create("spottrainingjobs", body, NAMESPACE)
+
+    def job(self, name: str) -> Object | None:
+        return self.api.get("spottrainingjobs", name, NAMESPACE)
+
+    def current_pod(self, job: str) -> Object | None:
+        """The newest pod of the job that has not ended."""
+        pods = [
+            pod
+            for pod in self.api.all("pods")
+            if pod["metadata"]["labels"].get(LABEL_JOB_NAME) == job
+            and pod["status"]["phase"] not in ("Succeeded", "Failed")
+        ]
+        return max(pods, key=incarnation_of, default=None)
