@@ -69,6 +69,9 @@ class TrainerProcess:
     def crash(self, end: End) -> None:
         self._crash = self._crash or end
 
+    def _crashed(self) -> End | None:
+        return self._crash
+
     async def run(self) -> End:
         await asyncio.sleep(self._rng.uniform(0.5, 2.0))
         if self.is_plain:
@@ -82,8 +85,8 @@ class TrainerProcess:
         next_save = self._save_every
         since_save, since_report, handled = 0.0, REPORT_SECONDS, ""
         while self.step < self.total_steps:
-            if self._crash is not None:
-                return self._crash
+            if (crash := self._crashed()) is not None:
+                return crash
             if since_report >= REPORT_SECONDS:
                 since_report = 0.0
                 directives = self._tell()
@@ -94,7 +97,7 @@ class TrainerProcess:
                     handled, since_save = asked, next_save
             if self.is_told_to_stop or since_save >= next_save:
                 await asyncio.sleep(self._rng.uniform(0.2, 1.5))
-                if (crash := self._crash) is not None:
+                if (crash := self._crashed()) is not None:
                     return crash
                 if not self._publish():
                     return self._fenced()
@@ -115,8 +118,8 @@ class TrainerProcess:
         self.step = self.store.newest_step
         since_save = 0.0
         while self.step < self.total_steps:
-            if self._crash is not None:
-                return self._crash
+            if (crash := self._crashed()) is not None:
+                return crash
             if self.is_told_to_stop:
                 return End(143, "Error")
             await asyncio.sleep(STEP_SECONDS)
