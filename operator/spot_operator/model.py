@@ -157,6 +157,15 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hint:
+    """Something on a pod's node says that it may go: worth a checkpoint, not a stop."""
+
+    signal: str
+    """For example `cordon`."""
+    first_seen_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Notice:
     """A stop signal that was seen on a pod's node, kept so that a verdict survives the node."""
 
@@ -185,6 +194,7 @@ class PodRecord:
     node_gone_time: datetime | None = None
     """When the pod's node object (by UID) was first seen to be gone."""
     notice: Notice | None = None
+    hint: Hint | None = None
     exit_time: datetime | None = None
     """When an exit 0 was first seen; without an outcome Complete is held back for 10 s."""
     finished_time: datetime | None = None

@@ -92,6 +92,7 @@ class Reason(StrEnum):
     SETTLING = "Settling"
     SPOT_FIRST = "SpotFirst"
     SPOT_ONLY = "SpotOnly"
+    NODE_HINT = "NodeHint"
     STOP_SIGNAL = "StopSignal"
     STOPPING = "Stopping"
     STORAGE_CHANGED = "StorageChanged"

@@ -19,6 +19,8 @@ from spot_operator.model import (
     DeadlineSpec,
     InvalidSpec,
     JobStatus,
+    NodeCondition,
+    NodeView,
     PodView,
     PolicySettings,
     Pool,
@@ -262,6 +264,55 @@ def make_restart(**changes: Any) -> Restart:
         charged=False,
     )
     return replace(restart, **changes)
+
+
+@pytest.mark.parametrize(
+    ("node", "signal"),
+    [
+        (make_node(unschedulable=True), "cordon"),
+        (
+            make_node(taints=(Taint(key="aws-node-termination-handler/rebalance-recommendation"),)),
+            "taint aws",
+        ),
+        (make_node(conditions=(NodeCondition(type="RebootScheduled", status="True"),)), "condition Reboot"),
+        (make_node(), None),
+        (make_node(conditions=(NodeCondition(type="RebootScheduled", status="False"),)), None),
+    ],
+)
+def test_a_hint_is_worth_a_checkpoint_and_no_stop(node: NodeView, signal: str | None) -> None:
+    decision = decide(make_observation(nodes={"spot-a": node}), NOW, SETTINGS)
+    answer = directives(make_observation(status=decision.status))
+    assert (decision.actions, answer.stop) == ((), None)
+    assert (answer.checkpoint_now is not None) == (signal is not None)
+    assert [e.reason for e in decision.events if e.reason == Reason.NODE_HINT] == (
+        [Reason.NODE_HINT] if signal else []
+    )
+    if signal is not None:
+        assert decision.status.gang is not None
+        hint = decision.status.gang.pods[0].hint
+        assert hint is not None
+        assert hint.signal.startswith(signal)
+        later = decide(
+            make_observation(nodes={"spot-a": node}, status=decision.status), NOW + seconds(60), SETTINGS
+        )
+        again = make_observation(status=later.status)
+        assert directives(again).checkpoint_now == answer.checkpoint_now
+        assert not [e for e in later.events if e.reason == Reason.NODE_HINT]
+        annotated = make_observation(
+            status=later.status, annotations={"spottraining.io/checkpoint-requested-at": "one"}
+        )
+        assert directives(annotated).checkpoint_now == f"{answer.checkpoint_now}+one"
+
+
+def test_a_hint_that_is_withdrawn_is_forgotten_and_a_later_one_is_new() -> None:
+    cordoned, calm = {"spot-a": make_node(unschedulable=True)}, {"spot-a": make_node()}
+    status, ids = make_status(), []
+    for after, nodes in ((0, cordoned), (10, calm), (20, cordoned)):
+        status = decide(make_observation(status=status, nodes=nodes), NOW + seconds(after), SETTINGS).status
+        ids.append(directives(make_observation(status=status)).checkpoint_now)
+    assert ids[1] is None
+    assert None not in (ids[0], ids[2])
+    assert ids[0] != ids[2]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,13 @@ def take_stock(draft: Draft) -> Draft:
     if status.gang is not None:
         gang = refresh_gang(status.gang, observation, draft.now)
         cost, gang = account(status.cost, gang, draft.spec, draft.now)
+        for before, after in zip(status.gang.pods, gang.pods, strict=True):
+            if after.hint is not None and before.hint is None and gang.stop is None:
+                draft = draft.say(
+                    "Normal",
+                    Reason.NODE_HINT,
+                    f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for",
+                )
         status = replace(status, gang=gang, cost=cost)
     return replace(draft, status=status)
 

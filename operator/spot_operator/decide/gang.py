@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from spot_operator.decide.fates import Fate, PodFate, find_pod, node_of
-from spot_operator.decide.signals import notice_of, unreachable_since
+from spot_operator.decide.signals import hint_of, notice_of, unreachable_since
 from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord
 
 
@@ -59,6 +59,7 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
         boot_id=record.boot_id or node.boot_id or None,
         zone=record.zone or node.zone or None,
         notice=notice_of(node, record.notice, now),
+        hint=hint_of(node, record.hint, now),
     )
 
 

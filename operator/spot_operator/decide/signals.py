@@ -2,14 +2,15 @@
 
 The match lists are those of the clouds and node controllers (the interruption catalogue,
 section F). *Stop*: a reclaim or a committed drain is certain, stop the pod gracefully now.
-*Dead*: the machine is gone. `Ready=Unknown` alone is neither: most such nodes come back.
+*Hint*: it may go, or will go later: save, and go on. *Dead*: the machine is gone.
+`Ready=Unknown` alone is none of these: most such nodes come back.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from spot_operator.model import NodeView, Notice, Taint
+from spot_operator.model import Hint, NodeView, Notice, Taint
 from spot_operator.names import (
     TAINT_AUTOSCALER_DELETION,
     TAINT_CLOUD_SHUTDOWN,
@@ -41,6 +42,17 @@ DRAIN_TAINTS: Final = frozenset(
     }
 )
 """Stop signals that a reclaim and a chosen disruption have in common."""
+
+HINT_TAINTS: Final = frozenset(
+    {
+        "aws-node-termination-handler/rebalance-recommendation",
+        "aws-node-termination-handler/scheduled-maintenance",
+        "node.kubernetes.io/unschedulable",
+    }
+)
+HINT_CONDITIONS: Final = frozenset(
+    {"VMEventScheduled", "TerminateScheduled", "RedeployScheduled", "RebootScheduled"}
+)
 
 RECLAIM_CONDITIONS: Final = frozenset({"PreemptionScheduled", "PreemptScheduled", "GCESpotPreempting"})
 RECLAIM_EVENTS: Final = frozenset(
@@ -79,6 +91,21 @@ def stop_signals(node: NodeView) -> tuple[Signal, ...]:
     if node.deletion_timestamp is not None:
         found.append(Signal(name="node deletionTimestamp", confirmed_reclaim=False))
     return tuple(sorted(found, key=lambda signal: not signal.confirmed_reclaim))
+
+
+def hint_of(node: NodeView, previous: Hint | None, now: datetime) -> Hint | None:
+    """That the node may go before long; a hint that is withdrawn is forgotten, and a later one is new."""
+    signals = [f"taint {taint.key}" for taint in node.taints if taint.key in HINT_TAINTS]
+    signals += [
+        f"condition {condition.type}"
+        for condition in node.conditions
+        if condition.type in HINT_CONDITIONS and condition.status == "True"
+    ]
+    if node.unschedulable:
+        signals.append("cordon")
+    if not signals:
+        return None
+    return previous or Hint(signal=signals[0], first_seen_time=now)
 
 
 def has_stop_signal(node: NodeView) -> bool:
