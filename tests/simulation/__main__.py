@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="play this one alone, shrink it if it fails, show its log")
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what a seed repeats
@@ -45,6 +46,12 @@ def main() -> int:
     if options.seed is not None:
         return _show(options.seed)
     began, failed = time.monotonic(), 0
+    if options.until_failure:
+        for seed in range(options.first, options.first + options.seeds):
+            if (violation := _verdict(seed)[1]) is not None:
+                print(f"seed {seed}: {violation}")
+                return 1
+        return 0
     with ProcessPoolExecutor(options.workers) as pool:
         seeds = range(options.first, options.first + options.seeds)
         for number, (seed, violation) in enumerate(pool.map(_verdict, seeds, chunksize=8), start=1):

@@ -10,12 +10,12 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from simulation.api import Object
-from simulation.world import NAMESPACE, Running, World
-from spot_operator.names import LABEL_JOB_NAME
+from simulation.world import Running, World
+from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME, CapacityType
 from spot_operator.views import controller_of, incarnation_of
 
 ALLOWED = {
-    "reclaim": {"Interruption"},
+    "reclaim": {"Interruption", "NodeLost"},
     "reclaim on-demand": {"NodeLost", "VolunteerEviction", "VoluntaryEviction", "Interruption"},
     "off": {"Interruption", "NodeLost"},
     "partition": {"NodeLost", "Interruption", "Fenced"},
@@ -31,6 +31,9 @@ ALLOWED = {
 
 CHARGED = {"Failure", "OutOfMemory"}
 MAX_CALLS_PER_MINUTE = 600
+SUSPENSION_SECONDS = 10.0
+"""A create that was under way may still arrive."""
+LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "AfterPending"}
 
 
 class Violation(Exception):
@@ -47,6 +50,8 @@ class Checks:
         self._final: dict[str, str] = {}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._calls: Counter[int] = Counter()
+        self._suspended_since: dict[str, float] = {}
+        self._left_spot: set[str] = set()
         self.num_status_writes = 0
         self.violation: Violation | None = None
         world.api.listeners.append(self._hear)
@@ -85,6 +90,11 @@ class Checks:
         gang = found.get("status", {}).get("gang") or {}
         if name not in {each["name"] for each in gang.get("pods", [])}:
             self.fail(f"pod {name} was created before status says so")
+        since = self._suspended_since.get(job)
+        if since is not None and self._world.seconds() > since + SUSPENSION_SECONDS:
+            self.fail(f"pod {name} was created although the job is suspended")
+        if job in self._left_spot and metadata["labels"][LABEL_CAPACITY_TYPE] == CapacityType.SPOT:
+            self.fail(f"pod {name} goes back to spot, which {job} had left for good")
         if job in self._final:
             self.fail(f"pod {name} was created after the job was {self._final[job]}")
 
@@ -103,6 +113,12 @@ class Checks:
         self._durable[name] = durable
         if durable > self._world.stores[name].newest_step:
             self.fail(f"{name} is said to be durable at step {durable}, which no store has")
+        if not job["spec"].get("suspend"):
+            self._suspended_since.pop(name, None)
+        elif name not in self._suspended_since:
+            self._suspended_since[name] = self._world.seconds()
+        if (status.get("capacity") or {}).get("reason") in LEFT_SPOT:
+            self._left_spot.add(name)
         incarnation = status.get("incarnation", 0)
         if incarnation < self._incarnation[name]:
             self.fail(f"the incarnation of {name} went back to {incarnation}")
@@ -155,6 +171,9 @@ class Checks:
             store = self._world.stores[name]
             if not job["model"]["plain"] and store.newest_step < job["model"]["steps"]:
                 self.fail(f"{name} is Complete at step {store.newest_step} of {job['model']['steps']}")
+            durable = (status.get("progress") or {}).get("durableStep") or 0
+            if not job["model"]["plain"] and durable != job["model"]["steps"]:
+                self.fail(f"{name} is Complete and said to be durable at step {durable}")
         for restart in restarts:
             self._check_cause(name, restart)
         ended = {each["incarnation"] for each in restarts}
@@ -172,6 +191,9 @@ class Checks:
         cause = restart["cause"]
         if restart["podUID"] == "" or cause == "CapacityChange":
             return
+        if restart["podUID"] not in self._world.started or not restart.get("nodeName"):
+            # It came and went while nobody could look: where it was bound to, nothing says any more.
+            allowed.add("VoluntaryEviction")
         if cause not in allowed:
             self.fail(
                 f"{name}: incarnation {restart['incarnation']} ended by {sorted(deeds) or 'nothing'} and is "
@@ -179,6 +201,3 @@ class Checks:
             )
         if restart.get("charged") and not deeds & {"crash", "out of memory"}:
             self.fail(f"{name}: incarnation {restart['incarnation']} was charged for {sorted(deeds)}")
-
-
-NAMESPACE_OF_JOBS = NAMESPACE

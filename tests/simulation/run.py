@@ -229,6 +229,7 @@ class Run:
                 world.blame(machine, loss)
                 world.set_ready(machine, "False", "node is shutting down")
                 for running in world.pods_on(machine):
+                    running.is_shut_down = True
                     running.process.terminate()
                 await asyncio.sleep(15)
                 world.power_off(machine)

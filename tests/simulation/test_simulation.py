@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from simulation import mutants
+
 ROOT = Path(__file__).parents[2]
 NUM_SEEDS = 1500
 
@@ -43,6 +45,11 @@ def test_no_schedule_breaks_a_promise() -> None:
 def test_what_was_found_once_stays_mended(seed: int) -> None:
     done = simulate(f"--seed={seed}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("mutant", mutants.read(), ids=lambda each: each.name)
+def test_a_mistake_put_in_on_purpose_is_caught(mutant: mutants.Mutant) -> None:
+    assert mutants.catch(mutant)
 
 
 def test_a_seed_repeats_itself_to_the_last_call() -> None:

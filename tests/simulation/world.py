@@ -58,6 +58,8 @@ class Running:
     process: TrainerProcess
     task: asyncio.Task[End]
     told_at: float | None = None
+    is_shut_down: bool = False
+    """Its kubelet ends it because the node shuts down."""
 
 
 class World:
@@ -75,6 +77,8 @@ class World:
         """What was done to a pod, by its UID."""
         self.ended: dict[str, str] = {}
         """UIDs of pods whose program has ended on its own or was killed, and how."""
+        self.started: set[str] = set()
+        """UIDs of pods whose program has run."""
         self.is_drought = False
         self.log: list[str] = []
         self.report_to: Callable[[str, ProgressReport], Directives | None] = lambda _uid, _report: None
@@ -362,6 +366,7 @@ class World:
         )
         each = Running(uid, name, job, machine, process, asyncio.create_task(process.run()))
         self.running[uid] = each
+        self.started.add(uid)
         self.say(f"pod {name} runs on {machine.name} ({pod['metadata']['labels'][LABEL_CAPACITY_TYPE]})")
         self.on_start(each)
         state = {"running": {"startedAt": format_time(self.now())}}
@@ -400,6 +405,9 @@ class World:
             if not each.machine.is_on:
                 return
             await asyncio.sleep(1)
+        reason = {}
+        if each.is_shut_down:
+            reason = {"reason": "Terminated", "message": "Pod was terminated in response to node shutdown."}
         state = {
             "terminated": {
                 "exitCode": end.exit_code,
@@ -408,7 +416,7 @@ class World:
                 "finishedAt": finished,
             }
         }
-        self._set_state(each, state, "Succeeded" if end.exit_code == 0 else "Failed")
+        self._set_state(each, state, "Succeeded" if end.exit_code == 0 else "Failed", **reason)
         pod = self.api.get("pods", each.pod_name, NAMESPACE)
         if pod is None or pod["metadata"]["uid"] != each.pod_uid:
             return

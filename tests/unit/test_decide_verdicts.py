@@ -172,6 +172,22 @@ def test_row_9_a_stop_that_nobody_asked_for_on_a_node_that_is_gone() -> None:
     assert (restart.row, restart.cause) == ("9", Cause.INTERRUPTION)
 
 
+@pytest.mark.parametrize("exit_code", [137, 143])
+def test_row_9_a_program_that_was_killed_on_a_node_that_is_gone_is_not_to_blame(exit_code: int) -> None:
+    restart = verdict(make_observation(pods=(make_ended_pod(exit_code),), nodes={"spot-a": None}))
+    assert (restart.row, restart.cause, restart.charged) == ("9", Cause.INTERRUPTION, False)
+    alive = verdict(make_observation(pods=(make_ended_pod(exit_code),)))
+    assert (alive.cause, alive.charged) == (Cause.FAILURE, True)
+
+
+def test_row_9_a_suspension_does_not_explain_a_machine_that_was_gone_before() -> None:
+    gang = make_gang(stop=Stop(reason=StopReason.SUSPENDED, time=NOW, message="x"))
+    record = replace(gang.pods[0], node_gone_time=NOW - seconds(200))
+    status = make_status(gang=replace(gang, pods=(record,)))
+    restart = verdict(make_observation(status=status, pods=(), nodes={"spot-a": None}))
+    assert (restart.row, restart.cause) == ("9", Cause.INTERRUPTION)
+
+
 def test_row_9_node_object_gone() -> None:
     restart = verdict(make_observation(nodes={"spot-a": None}))
     assert (restart.row, restart.cause) == ("9", Cause.INTERRUPTION)

@@ -69,7 +69,9 @@ def take_stock(draft: Draft) -> Draft:
         gang = refresh_gang(status.gang, observation, draft.now)
         cost, gang = account(status.cost, gang, draft.spec, draft.now)
         for before, after in zip(status.gang.pods, gang.pods, strict=True):
-            if after.hint is not None and before.hint is None and gang.stop is None:
+            if after.hint is None or after.notice is not None or gang.stop is not None:
+                continue  # nothing, or already more than a hint
+            if before.hint is None:
                 draft = draft.say(
                     "Normal",
                     Reason.NODE_HINT,

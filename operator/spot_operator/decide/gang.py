@@ -23,6 +23,8 @@ def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodR
     if record.uid is None and record.name in observation.created_uids:
         record = replace(record, uid=observation.created_uids[record.name])
     pod = find_pod(record, observation.pods)
+    if pod is None and record.uid is not None:
+        pod = find_pod(record, observation.departed)  # bound and gone before it was ever looked at
     if pod is not None:
         scheduled = pod.condition("PodScheduled")
         record = replace(

@@ -191,6 +191,9 @@ def row_0_intentional_stop(case: Case) -> Verdict | None:
     finished = case.termination.finished_at if case.termination is not None else None
     if finished is not None and finished < stop.time - CLOCK_TOLERANCE:
         return None
+    gone = case.fate.record.node_gone_time
+    if finished is None and gone is not None and gone < stop.time:
+        return None  # its machine had been gone before anybody wished it to stop
     cause = Cause.CAPACITY_CHANGE if stop.reason is StopReason.CAPACITY_CHANGE else Cause.REQUESTED
     return _uncharged("0", cause, f"stopped by the operator: {stop.message}")
 
@@ -257,8 +260,8 @@ def row_9_node_object_gone(case: Case) -> Verdict | None:
 
 
 def _stopped_unasked(case: Case) -> bool:
-    """The trainer was told to stop by nobody who left a trace at the API server."""
-    return case.exit_code == ExitCode.STOPPED and case.first_stop_evidence_time is None
+    """The program was told to stop, or killed, by nobody who left a trace at the API server."""
+    return case.exit_code in (ExitCode.STOPPED, 137, 143) and case.first_stop_evidence_time is None
 
 
 def row_8_voluntary(case: Case) -> Verdict | None:
