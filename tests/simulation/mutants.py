@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "operator" / "spot_operator"
 LIST = Path(__file__).with_name("mutants.json")
-MAX_SEEDS = 250
+MAX_SEEDS = 1000
 
 
 @dataclass(frozen=True)
