@@ -159,6 +159,7 @@ def test_an_expired_session_token_is_renewed(service: Service) -> None:
         (Azure, {}, 0, "this machine's name"),
         (Azure, {NAME: b"x"}, 0, "does not know scheduled events"),
         (Azure, {NAME: b"x", EVENTS: b'{"Events": 5}'}, 0, None),
+        (Azure, {NAME: b"x", EVENTS: b'{"Events":[{"EventType":"Preempt","Resources":5}]}'}, 0, None),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_silence(

@@ -7,9 +7,10 @@ a process that has seen a greater claim writes and deletes nothing more.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from spot_trainer import lineage, retention, writer
@@ -199,16 +200,20 @@ class Checkpoints:
         environment: dict[str, Any],
     ) -> AttemptName:
         """Write and publish a checkpoint, then retain; raises Fenced or StoreError."""
-        for tries_left in (1, 0):
-            try:
-                return self._save(snapshot, step, total_steps, environment)
-            except StoreFull:
-                # What that attempt has written, and what is superseded, is in the way now. To wait only
-                # spares a reader that has not yet claimed, and that finds the newest ones damaged as well.
-                self._retain(timedelta(0))
-                if not tries_left:
-                    raise
-        raise AssertionError("not reached")
+        with contextlib.suppress(StoreFull):
+            return self._save_or_make_room(snapshot, step, total_steps, environment)
+        return self._save_or_make_room(snapshot, step, total_steps, environment)
+
+    def _save_or_make_room(
+        self, snapshot: Snapshot, step: int, total_steps: int | None, environment: dict[str, Any]
+    ) -> AttemptName:
+        try:
+            return self._save(snapshot, step, total_steps, environment)
+        except StoreFull:
+            # What that attempt has written, and what is superseded, is in the way now. To wait only
+            # spares a reader that has not yet claimed, and that finds the newest ones damaged as well.
+            self._retain(timedelta(0))
+            raise
 
     def _save(
         self, snapshot: Snapshot, step: int, total_steps: int | None, environment: dict[str, Any]
@@ -284,16 +289,15 @@ class Checkpoints:
             ]
             if not alive and order:
                 return  # a successor has deleted all of them: the next look at the claims will tell
-            gone = [
-                *self._failed,
-                *retention.superseded(
+            gone = list(self._failed)
+            if alive:
+                gone += retention.superseded(
                     alive,
                     keep=self._keep,
-                    now=alive[0].time if alive else datetime.fromtimestamp(0, UTC),
+                    now=alive[0].time,
                     delay=delay,
                     keep_every_steps=self._keep_every,
-                ),
-            ]
+                )
             if gone:
                 self._look(self._list_claims())
                 self._delete(gone)

@@ -143,7 +143,8 @@ class Azure:
         for event in events if isinstance(events, list) else ():
             if not isinstance(event, dict) or event.get("EventType") not in ("Preempt", "Terminate"):
                 continue
-            if self._machine in (event.get("Resources") or ()):
+            resources = event.get("Resources")
+            if isinstance(resources, list) and self._machine in resources:
                 return CloudNotice(f"Azure {event['EventType']} event", _time(event.get("NotBefore")))
         return None
 

@@ -100,7 +100,6 @@ class Session:
         self._saver, self._buffers = Saver(clock.monotonic), snapshots.Buffers()
         self._in_background = save_in_background
         self._tally, self._first_step = Tally(), 0
-        self._last_durable_time: float | None = None
         self._trouble = ""
         """Why the newest save failed, until one succeeds."""
         self._step_cost, self._last_step_end = StepCost(), float("nan")
@@ -361,7 +360,7 @@ class Session:
                 f"{self._trouble}"
             )
             return
-        self._trouble, self._last_durable_time = "", saved.save.began
+        self._trouble = ""
         self._cadence = self._cadence.after_success(saved.save.began)
         self._handled_request = saved.save.request or self._handled_request
         self.durable = Durable(saved.name, self._clock.wall())
@@ -614,7 +613,7 @@ class Session:
 
     def _reading(self) -> Reading:
         """What Prometheus is told; called on the exporter's thread."""
-        durable, taken = self.durable, self._last_durable_time
+        durable, last = self.durable, self._tally.last
         return Reading(
             job=self.settings.job,
             incarnation=self.incarnation,
@@ -623,6 +622,6 @@ class Session:
             total_steps=self.total_steps,
             first_step=self._first_step,
             durable_step=durable.name.step if durable else None,
-            durable_age_seconds=None if taken is None else self._clock.monotonic() - taken,
+            durable_age_seconds=None if last is None else self._clock.monotonic() - last.save.began,
             tally=self._tally,
         )
