@@ -73,6 +73,7 @@ class Checkpoints:
         self._store, self._identity, self._keep, self._clock = store, identity, keep, clock
         self._warn, self._retention_delay, self._keep_every = warn, retention_delay, keep_every_steps
         self._has_swept = False
+        self._has_claimed = self._has_base = False
         self._base: dict[str, Any] | None = None
         self._num_attempts = 0
         self._inherited: tuple[AttemptName, ...] = ()
@@ -85,11 +86,19 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ claim and resume
 
+    def look_at_claims(self) -> tuple[frozenset[ClaimName], frozenset[ClaimName]]:
+        """All claims, and those whose process has ended in good order; raises StoreError."""
+        keys = [entry.key.removeprefix(CLAIMS) for entry in self._store.list(CLAIMS)]
+        claims = frozenset(name for key in keys if (name := ClaimName.parse(key.removesuffix(CLAIM))))
+        closed = (key.removesuffix(CLOSED) for key in keys if key.endswith(CLOSED))
+        return claims, frozenset(name for key in closed if (name := ClaimName.parse(key)))
+
     def claim(self, if_exists: IfExists = IfExists.RESUME) -> None:
         """Check the run's identity and claim; raises StoreRefused, Fenced, StoreError. Safe to repeat."""
         self._check_run()
         me = self._identity
         key, content = self._create_claim()
+        self._has_claimed = True
         # A server that ignores the condition would let two processes own the run.
         if self._store.create(key, content):
             raise StoreRefused(
@@ -124,6 +133,7 @@ class Checkpoints:
         self._base = {"name": str(loaded.name), "step": loaded.name.step} if loaded else None
         if not self._create_base():
             raise Fenced(f"another process recorded a base for {self._identity.claim}")
+        self._has_base = True
         self._look(self._list_claims())
         return loaded
 
@@ -200,6 +210,9 @@ class Checkpoints:
         environment: dict[str, Any],
     ) -> AttemptName:
         """Write and publish a checkpoint, then retain; raises Fenced or StoreError."""
+        if not self._has_base:
+            # Without a base what is published would begin a history of its own and hide all others.
+            raise RuntimeError("save was called before find_base")
         with contextlib.suppress(StoreFull):
             return self._save_or_make_room(snapshot, step, total_steps, environment)
         return self._save_or_make_room(snapshot, step, total_steps, environment)
@@ -374,6 +387,8 @@ class Checkpoints:
 
     def close(self, outcome: str, checkpoint: str) -> None:
         """Record that this process has published its last; best effort."""
+        if not self._has_claimed:
+            return
         key = f"{CLAIMS}{self._identity.claim}{CLOSED}"
         content = record_bytes(key, nonce=self._identity.nonce, outcome=outcome, checkpoint=checkpoint)
         try:

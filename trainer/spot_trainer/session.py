@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
 from spot_trainer import cadence as cadences
-from spot_trainer import farewell
+from spot_trainer import farewell, handover
 from spot_trainer import snapshot as snapshots
 from spot_trainer.attendants import Attendants
 from spot_trainer.cadence import Cadence, StepCost
@@ -33,6 +33,7 @@ from spot_trainer.contract import (
 )
 from spot_trainer.events import Event, EventLog, jsonable
 from spot_trainer.farewell import Farewell
+from spot_trainer.handover import Waited
 from spot_trainer.lineage import AttemptName, ClaimName
 from spot_trainer.manifest import TooNew
 from spot_trainer.notice import LISTENER
@@ -52,6 +53,9 @@ START_PATIENCE_SECONDS = 120.0
 
 LAST_SAVE_PATIENCE_SECONDS = 60.0
 """How long a program that failed is held for the save in flight, the last that anybody has of it."""
+
+HANDOVER_LINE_SECONDS = 10.0
+"""How often a wait for the predecessor is written down."""
 
 T = TypeVar("T")
 
@@ -116,6 +120,10 @@ class Session:
             warn=self.warn,
         )
         self._is_ending = False
+        self._has_resumed = False
+        """What there is to save is the run's state; before that, it is that of a fresh start."""
+        self._is_waiting = False
+        """For a predecessor: there is no step to report yet."""
 
     # ------------------------------------------------------------------ start
 
@@ -147,6 +155,7 @@ class Session:
             warn=self.warn,
         )
         self._log.emit(Event.START, 0, checkpoint=store.uri, claim=str(identity.claim), runID=identity.run_id)
+        self._await_predecessor(identity.claim)
         self._patiently(lambda: self._required().claim(self.settings.if_exists))
         self._attendants.wake()
         began = self._clock.monotonic()
@@ -157,6 +166,40 @@ class Session:
                 seconds, sum(f.size for f in loaded.manifest.files.values())
             )
             self._restore(loaded)
+        self._has_resumed = True
+
+    def _await_predecessor(self, own: ClaimName) -> None:
+        """Let the one before us finish its last checkpoint; our claim would take it away."""
+        seconds, began, told = self.settings.handover_seconds, self._clock.monotonic(), float("-inf")
+        if seconds <= 0:
+            return
+        self._is_waiting = True
+
+        def tell(predecessor: ClaimName) -> None:
+            nonlocal told
+            self._attendants.wake()  # what the operator knows of it comes with the answer
+            waited = self._clock.monotonic() - began
+            if waited - told >= HANDOVER_LINE_SECONDS:
+                told = waited
+                message = (
+                    f"incarnation {predecessor.incarnation} may still save: waiting at most {seconds:g} s"
+                )
+                self._log.emit(Event.WAITING, self.step, waitedSeconds=round(waited), message=message)
+
+        why = handover.wait(
+            own,
+            seconds=seconds,
+            look=lambda: self._patiently(self._required().look_at_claims),
+            dead_incarnation=lambda: self._attendants.directives.predecessor_dead,
+            is_told_to_stop=lambda: LISTENER.received_at is not None,
+            tell=tell,
+            clock=self._clock,
+        )
+        self._is_waiting = False
+        waited = round(self._clock.monotonic() - began, 3)
+        self._log.emit(Event.WAITING, self.step, waitedSeconds=waited, message=f"the wait is over: {why}")
+        if why is Waited.TOLD_TO_STOP:
+            self.end(OutcomeKind.STOPPED, OutcomeReason.NOTICE, "stopped before it had claimed the store")
 
     def _open_or_end(self, open_store: Callable[[], Store]) -> Store:
         try:
@@ -406,6 +449,9 @@ class Session:
         reason = OutcomeReason.STOP_REQUESTED if self._stop_reason else OutcomeReason.NOTICE
         if self._checkpoints is None:
             self.end(OutcomeKind.STOPPED, OutcomeReason.NOTICE_WITHOUT_CHECKPOINT, "nowhere to save")
+        if not self._has_resumed:
+            message = f"stopped by {cause} before it had resumed: nothing of its own to save"
+            self.end(OutcomeKind.STOPPED, OutcomeReason.NOTICE, message)
         while True:
             remaining = deadline - self._clock.monotonic()
             choice = self._choose_farewell(remaining)
@@ -603,7 +649,7 @@ class Session:
             estimated_remaining_seconds=0 if is_complete else self._pace.remaining_seconds(done, total),
             metrics=self._tally.metrics | {name: str(value) for name, value in self.metrics.items()},
             last_updated_time=self._clock.wall(),
-            step=done,
+            step=None if self._is_waiting else done,
             total_steps=total,
             durable_step=durable.name.step if durable else None,
             durable_time=durable.time if durable else None,

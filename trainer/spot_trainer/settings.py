@@ -51,6 +51,8 @@ class Settings:
     """The first checkpoint at or after each multiple stays for good; always the script's word."""
     if_exists: IfExists = IfExists.RESUME
     grace_seconds: float = 30.0
+    handover_seconds: float = 0.0
+    """How long the claim waits for a predecessor that is still saving; 0: it has ended already."""
     fingerprint: str = ""
     termination_log: str | None = None
     status_url: str | None = None
@@ -111,6 +113,7 @@ def read_settings(
         keep_every_steps=keep_every_steps,
         if_exists=told.checkpoint_if_exists,
         grace_seconds=told.grace_seconds,
+        handover_seconds=float(told.handover_seconds),
         fingerprint=told.template_fingerprint,
         termination_log=told.termination_log if is_writer(environ.get("LOCAL_RANK", "")) else None,
         status_url=told.status_url,
