@@ -219,6 +219,8 @@ class Gang:
     created_time: datetime
     pods: tuple[PodRecord, ...]
     stop: Stop | None = None
+    hands_over_from: int | None = None
+    """The incarnation that was still ending when this one was launched; its claim waits for that end."""
     accounted_until: datetime | None = None
     """Node time up to here is already in status.cost."""
 
@@ -320,6 +322,8 @@ class JobStatus:
     """A container of this job has shown that it speaks the store's claim protocol."""
     capacity: CapacityStatus | None = None
     gang: Gang | None = None
+    predecessor: Gang | None = None
+    """The incarnation before, while it saves its last checkpoint and `gang` is already prepared."""
     next_launch_time: datetime | None = None
     """Back-off: no launch before this time."""
     restarts: RestartCounts = RestartCounts()
@@ -490,6 +494,8 @@ class PolicySettings:
     """Pods carry karpenter.sh/do-not-disrupt and safe-to-evict "false"."""
     plain_take_over_seconds: int = 120
     """How long a node object must be absent before a plain container's pod counts as dead."""
+    hand_over: bool = True
+    """The next pod is created while the last one still saves, where nothing forbids it."""
     complete_hold_seconds: int = 10
     backoff_base_seconds: int = 10
     backoff_max_seconds: int = 300

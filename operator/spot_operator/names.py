@@ -21,6 +21,8 @@ LABEL_RANK: Final = f"{GROUP}/rank"
 LABEL_CAPACITY_TYPE: Final = f"{GROUP}/capacity-type"
 LABEL_LEADER: Final = f"{GROUP}/leader"
 
+LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+
 ANNOTATION_CONTRACT_VERSION: Final = f"{GROUP}/contract-version"
 ANNOTATION_STATUS_CA: Final = f"{GROUP}/status-ca"
 ANNOTATION_CHECKPOINT_REQUESTED_AT: Final = f"{GROUP}/checkpoint-requested-at"

@@ -6,7 +6,7 @@ it may be unknown, and decide knows what that forbids.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from spot_operator.model import (
     JobStatus,
     NodeView,
     Observation,
+    PodRecord,
     PodRefusal,
     PodView,
     Restart,
@@ -50,6 +51,12 @@ def _nodes_of_recent(restarts: tuple[Restart, ...], now: datetime) -> set[str]:
     """Nodes whose disappearance may still upgrade a verdict."""
     since = now - VERDICT_WINDOW
     return {restart.node_name for restart in restarts if restart.node_name and restart.time > since}
+
+
+def records_of(status: JobStatus) -> Iterator[PodRecord]:
+    """The pods of all incarnations that have no verdict yet."""
+    for gang in (status.predecessor, status.gang):
+        yield from gang.pods if gang is not None else ()
 
 
 class Observer:
@@ -90,8 +97,7 @@ class Observer:
         trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
         pods = await self._pods(namespace, uid, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
-        if status.gang is not None:
-            names |= {record.node_name for record in status.gang.pods if record.node_name}
+        names |= {record.node_name for record in records_of(status) if record.node_name}
         names |= _nodes_of_recent(status.recent_restarts, self._clock())
         self._nodes.place((namespace, name), names)
         return Observation(
@@ -136,11 +142,11 @@ class Observer:
     @staticmethod
     def _nodes_to_judge_by(status: JobStatus, pods: tuple[PodView, ...] | Unknown) -> set[str]:
         """Nodes whose state explains why a pod of the gang has ended: a watch that lags would not."""
-        if status.gang is None or pods is UNKNOWN:
+        if pods is UNKNOWN:
             return set()
         alive = {pod.uid for pod in pods if not is_terminal(pod)}
         return {
-            record.node_name for record in status.gang.pods if record.node_name and record.uid not in alive
+            record.node_name for record in records_of(status) if record.node_name and record.uid not in alive
         }
 
     async def _look_at_nodes(self, names: set[str], live: set[str]) -> dict[str, NodeView | Unknown | None]:

@@ -32,6 +32,8 @@ from spot_operator.wire import status_from_json, status_to_json
 Json = Mapping[str, Any]
 
 AT_ONCE: Final = 0.0
+EARLIER: Final = 0
+"""Stands for every incarnation that has its verdict."""
 REFUSAL_RETRY_SECONDS: Final = 5.0
 """What refused a pod (quota, a missing service account) tells nobody when it is gone: ask again."""
 
@@ -44,6 +46,13 @@ class Creations:
 
     incarnation: int
     uids: Mapping[str, str]
+
+
+def _answers(observation: Observation) -> Mapping[int, str]:
+    """What the pods of each incarnation are told when they report."""
+    status = observation.status
+    live = [gang.incarnation for gang in (status.predecessor, status.gang) if gang is not None]
+    return {number: directives(observation, number).to_json() for number in (EARLIER, *live)}
 
 
 class Reconciler:
@@ -74,7 +83,7 @@ class Reconciler:
         self._creations: dict[JobKey, Creations] = {}
         self._last_write: dict[JobKey, float] = {}
         self._own_version: dict[JobKey, str] = {}
-        self._answers: dict[JobKey, str] = {}
+        self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
 
     async def reconcile(self, key: JobKey) -> float | None:
@@ -90,7 +99,7 @@ class Reconciler:
         observation = self._recall(key, await self._observer.observe(job, self._refusals.get(key)))
         decision = decide(observation, self._clock(), self._policy)
         # The answer to reports carries the intent that is about to be written, not the last one.
-        self._answers[key] = directives(replace(observation, status=decision.status)).to_json()
+        self._answers[key] = _answers(replace(observation, status=decision.status))
 
         try:
             written, later = await self._persist(key, job, observation, decision)
@@ -213,9 +222,10 @@ class Reconciler:
         """A pod of the job was heard to have ended: the time to its replacement counts from now."""
         self._pod_ended[key] = self._monotonic()
 
-    def answer(self, key: JobKey) -> str | None:
-        """The body that a report of the job gets, as of the last look; None: no such job."""
-        return self._answers.get(key)
+    def answer(self, key: JobKey, incarnation: int) -> str | None:
+        """The body that a report of the incarnation gets, as of the last look; None: no such job."""
+        answers = self._answers.get(key)
+        return None if answers is None else answers.get(incarnation, answers[EARLIER])
 
     def _know(self, key: JobKey, uid: str) -> None:
         if self._uids.get(key, uid) != uid:

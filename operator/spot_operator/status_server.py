@@ -41,7 +41,7 @@ class StatusServer:
         pods: PodBook,
         reports: ReportBook,
         *,
-        answer: Callable[[JobKey], str | None],
+        answer: Callable[[JobKey, int], str | None],
         wake: Callable[[JobKey, bool], None],
         is_leading: Callable[[], bool],
         clock: Callable[[], datetime],
@@ -79,7 +79,7 @@ class StatusServer:
         pod = self._pods.get(sender.pod_uid)
         if sender.namespace != key[0] or (pod is not None and pod.key != key):
             raise Turned(403, "the token's pod does not belong to this job")
-        answer = self._answer(key)
+        answer = self._answer(key, 0 if pod is None else pod.incarnation)
         if answer is None:
             raise Turned(404, "no such job")
         if pod is None:

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from simulation.api import Object
+from simulation.trainer import End
 from simulation.world import Running, World
 from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME, CapacityType
 from spot_operator.views import controller_of, incarnation_of
@@ -22,6 +23,10 @@ ALLOWED = {
     "stop taint": {"Interruption", "VoluntaryEviction", "NodeLost"},
     "eviction": {"VoluntaryEviction", "Interruption"},
     "deleted by somebody": {"VoluntaryEviction", "Requested", "Interruption"},
+    "reboot": {"NodeLost", "Interruption"},
+    "preemption": {"SchedulerPreemption"},
+    "pressure": {"NodePressure"},
+    "refused": {"Infrastructure"},
     "crash": {"Failure"},
     "out of memory": {"OutOfMemory"},
     "suspend": {"Requested"},
@@ -55,7 +60,12 @@ class Checks:
         self.num_status_writes = 0
         self.violation: Violation | None = None
         world.api.listeners.append(self._hear)
+        self._gangs: dict[str, set[int]] = {}
+        """Incarnations without a verdict, as of the newest status."""
+        self._excused: dict[str, set[int]] = defaultdict(set)
+        """Incarnations that were under way when the job ended: the end needs no further verdict."""
         world.on_start = self._started
+        world.on_end = self._ended
 
     def fail(self, text: str) -> None:
         if self.violation is None:
@@ -105,6 +115,15 @@ class Checks:
         if others:
             self.fail(f"plain pods {others[0].pod_name} and {each.pod_name} run at the same time")
 
+    def _ended(self, each: Running, end: End) -> None:
+        """Who is asked to stop saves before its successor takes over, as long as it can be heard."""
+        if end.exit_code != 76 or each.told_at is None or each.machine.was_lost:
+            return
+        incarnation = each.process.incarnation
+        others = [o for o in self._world.running.values() if o.job == each.job]
+        if any(o.process.handover_seconds and o.process.incarnation == incarnation + 1 for o in others):
+            self.fail(f"pod {each.pod_name} was still saving when its successor claimed")
+
     def _job_changed(self, job: Object) -> None:
         name, status = job["metadata"]["name"], job.get("status") or {}
         durable = (status.get("progress") or {}).get("durableStep") or 0
@@ -127,8 +146,12 @@ class Checks:
         terminal = next((each for each in ended if each in ("Complete", "Failed")), None)
         if name in self._final and terminal != self._final[name]:
             self.fail(f"{name} was {self._final[name]} and is {terminal}")
+        if terminal is not None and name not in self._final:
+            self._excused[name] = self._gangs.get(name, set())
         if terminal is not None:
             self._final[name] = terminal
+        gangs = [status.get(key) or {} for key in ("gang", "predecessor")]
+        self._gangs[name] = {each["incarnation"] for each in gangs if each}
         restarts = status.get("restarts") or {}
         total = sum(value for value in restarts.values() if isinstance(value, int))
         recent = status.get("recentRestarts") or []
@@ -178,7 +201,7 @@ class Checks:
             self._check_cause(name, restart)
         ended = {each["incarnation"] for each in restarts}
         launched = {incarnation_of(pod) for pod in self._pods_ever(name)}
-        missing = launched - ended - {status.get("incarnation")}
+        missing = launched - ended - self._excused[name] - {status.get("incarnation")}
         if missing and len(restarts) < 50:
             self.fail(f"{name}: the end of incarnations {sorted(missing)} was not counted")
 

@@ -52,16 +52,10 @@ class Run:
         world = self.world
         for number in range(self.schedule.num_operators):
             self._start_operator(number)
-        for pool in ("spot", "on-demand"):
+        for pool in ["spot"] * self.schedule.num_spot_nodes + ["on-demand"]:
             world.add_node(pool)
         for number, job in enumerate(self.schedule.jobs):
-            world.add_job(
-                f"job{number}",
-                steps=job.steps,
-                save=job.save_seconds,
-                plain=job.is_plain,
-                fallback=job.fallback,
-            )
+            world.add_job(f"job{number}", job)
         for disturbance in self.schedule.disturbances:
             world.spawn(self._disturb_at(disturbance))
         world.spawn(self._keep_operators())
@@ -120,7 +114,7 @@ class Run:
         core, pod = leader.core, leader.core.pods.get(pod_uid)
         if pod is None:
             return None
-        answer = core.reconciler.answer(pod.key)
+        answer = core.reconciler.answer(pod.key, pod.incarnation)
         if answer is None:
             return None
         body = parse_progress(report.to_json())
@@ -170,6 +164,10 @@ class Run:
                 world.is_drought = True
                 await asyncio.sleep(it.number)
                 world.is_drought = False
+            case Kind.ADMISSION:
+                world.kubelets_refuse = True
+                await asyncio.sleep(min(it.number, 30))
+                world.kubelets_refuse = False
             case Kind.QUOTA:
                 world.api.refuse_pods = True
                 await asyncio.sleep(it.number)
@@ -186,6 +184,13 @@ class Run:
             case Kind.EVICT:
                 world.truth[pod["metadata"]["uid"]].add("eviction")
                 world.evict(pod)
+            case Kind.PREEMPTION:
+                world.truth[pod["metadata"]["uid"]].add("preemption")
+                world.preempt(pod)
+            case Kind.PRESSURE:
+                if pod["metadata"]["uid"] in world.running:
+                    world.truth[pod["metadata"]["uid"]].add("pressure")
+                    world.evict_under_pressure(pod)
             case Kind.USER_DELETES_POD:
                 world.truth[pod["metadata"]["uid"]].add("deleted by somebody")
                 world.api.delete_pod(pod)
@@ -257,6 +262,11 @@ class Run:
                 await asyncio.sleep(it.number)
                 machine.deeds.discard("stop taint")
                 world.untaint(machine, "aws-node-termination-handler/spot-itn")
+            case Kind.REBOOT:
+                world.blame(machine, "reboot")
+                world.reboot(machine, 10 + it.number)
+                await asyncio.sleep(10 + it.number)
+                machine.deeds.discard("reboot")
             case Kind.CORDON:
                 world.cordon(machine)
 

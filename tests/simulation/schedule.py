@@ -28,6 +28,10 @@ class Kind(StrEnum):
     PARTITION = "network partition"
     WITHDRAWN = "a stop taint that is withdrawn"
     CORDON = "cordon"
+    REBOOT = "the machine reboots: its containers are lost, its pods are still bound to it"
+    PREEMPTION = "the scheduler makes room for a higher priority"
+    PRESSURE = "the kubelet evicts under memory pressure"
+    ADMISSION = "kubelets refuse pods"
     NODE_REUSED = "the node comes back with another UID"
     EVICT = "eviction by somebody"
     USER_DELETES_POD = "somebody deletes the pod"
@@ -65,6 +69,9 @@ class Disturbance:
 class Job:
     steps: int
     save_seconds: float
+    """Between two checkpoints."""
+    cost_seconds: float
+    """What a checkpoint takes at most."""
     is_plain: bool
     fallback: dict[str, Any] | None
 
@@ -75,10 +82,14 @@ class Schedule:
     jobs: tuple[Job, ...]
     disturbances: tuple[Disturbance, ...]
     num_operators: int
+    num_spot_nodes: int
     skew_seconds: tuple[float, ...]
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {self.num_operators} operators, clocks off by {self.skew_seconds} s"]
+        lines = [
+            f"seed {self.seed}: {self.num_operators} operators, clocks off by {self.skew_seconds} s, "
+            f"{self.num_spot_nodes} spot nodes"
+        ]
         lines += [f"  job {n}: {job}" for n, job in enumerate(self.jobs)]
         return "\n".join(lines + [f"  {each}" for each in self.disturbances])
 
@@ -89,6 +100,7 @@ def draw(seed: int) -> Schedule:
         Job(
             steps=rng.randint(40, 260),
             save_seconds=rng.choice([10.0, 20.0, 45.0]),
+            cost_seconds=rng.choice([1.5, 1.5, 6.0, 18.0]),
             is_plain=rng.random() < 0.25,
             fallback=rng.choice(FALLBACKS),
         )
@@ -96,13 +108,18 @@ def draw(seed: int) -> Schedule:
     )
     kinds = list(Kind)
     weights = [WEIGHTS.get(kind, 1.0) for kind in kinds]
+    # Trouble seldom comes alone: half of the schedules have theirs within a short time.
+    begin, end = 0.0, LAST_DISTURBANCE_SECONDS * rng.choice([0.3, 1.0])
+    if rng.random() < 0.5:
+        begin = rng.uniform(20.0, LAST_DISTURBANCE_SECONDS / 2)
+        end = begin + rng.choice([5.0, 30.0, 90.0])
     disturbances = sorted(
         (
             Disturbance(
-                at=round(rng.uniform(0.0, LAST_DISTURBANCE_SECONDS * rng.choice([0.3, 1.0])), 1),
+                at=round(rng.uniform(begin, end), 1),
                 kind=rng.choices(kinds, weights)[0],
                 job=rng.randrange(len(jobs)),
-                number=rng.choice([1, 2, 3, 5, 8, 13, 30, 60, 100]),
+                number=rng.choice([1, 2, 3, 5, 8, 13, 30, 60, 100, 250]),
             )
             for _ in range(rng.choice([1, 2, 3, 5, 8]))
         ),
@@ -112,7 +129,7 @@ def draw(seed: int) -> Schedule:
     skew = tuple(
         round(rng.uniform(-2.0, 2.0), 2) if rng.random() < 0.3 else 0.0 for _ in range(num_operators)
     )
-    return Schedule(seed, jobs, tuple(disturbances), num_operators, skew)
+    return Schedule(seed, jobs, tuple(disturbances), num_operators, rng.choice([1, 1, 2, 3]), skew)
 
 
 def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:

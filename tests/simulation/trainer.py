@@ -25,6 +25,8 @@ class Store:
     """What a job keeps: claims, and checkpoints as (step, incarnation) in the order of publishing."""
 
     claims: set[int] = field(default_factory=set)
+    closed: set[int] = field(default_factory=set)
+    """Claims whose process has ended in good order."""
     checkpoints: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -51,13 +53,16 @@ class TrainerProcess:
         incarnation: int,
         total_steps: int,
         save_every_seconds: float,
+        save_cost_seconds: float,
         is_plain: bool,
+        handover_seconds: float,
         rng: random.Random,
         report: Callable[[ProgressReport], Directives | None],
     ) -> None:
         self.store, self.incarnation, self.total_steps = store, incarnation, total_steps
-        self.is_plain = is_plain
+        self.is_plain, self.handover_seconds = is_plain, handover_seconds
         self._save_every, self._rng, self._report = save_every_seconds, rng, report
+        self._save_cost = save_cost_seconds
         self.step = 0
         self.is_told_to_stop = False
         self._crash: End | None = None
@@ -78,6 +83,8 @@ class TrainerProcess:
             return await self._run_plain()
         if self.is_told_to_stop:
             return self._end(75, OutcomeKind.STOPPED, OutcomeReason.NOTICE)
+        if not await self._wait_for_predecessor():
+            return self._crashed() or self._end(75, OutcomeKind.STOPPED, OutcomeReason.NOTICE)
         if any(claim > self.incarnation for claim in self.store.claims):
             return self._fenced()
         self.store.claims.add(self.incarnation)
@@ -96,7 +103,7 @@ class TrainerProcess:
                 if asked is not None and asked != handled:
                     handled, since_save = asked, next_save
             if self.is_told_to_stop or since_save >= next_save:
-                await asyncio.sleep(self._rng.uniform(0.2, 1.5))
+                await asyncio.sleep(self._rng.uniform(0.2, self._save_cost))
                 if (crash := self._crashed()) is not None:
                     return crash
                 if not self._publish():
@@ -113,6 +120,24 @@ class TrainerProcess:
             return self._fenced()
         self._tell()
         return self._end(0, OutcomeKind.COMPLETE, OutcomeReason.COMPLETED)
+
+    async def _wait_for_predecessor(self) -> bool:
+        """As `spot_trainer.handover` does it; False: it has to end instead."""
+        waited, since_report, dead = 0.0, 2.0, -1
+        while waited < self.handover_seconds:
+            if self.is_told_to_stop or self._crashed() is not None:
+                return False
+            predecessor = max((c for c in self.store.claims if c < self.incarnation), default=None)
+            if predecessor is None or predecessor in self.store.closed or dead >= predecessor:
+                break
+            if since_report >= 2.0:
+                since_report = 0.0
+                directives = self._report(ProgressReport(incarnation=self.incarnation))
+                if directives is not None and directives.predecessor_dead is not None:
+                    dead = directives.predecessor_dead
+            await asyncio.sleep(0.5)
+            waited, since_report = waited + 0.5, since_report + 0.5
+        return True
 
     async def _run_plain(self) -> End:
         self.step = self.store.newest_step
@@ -154,6 +179,8 @@ class TrainerProcess:
         return self._end(76, OutcomeKind.FENCED, OutcomeReason.SUPERSEDED)
 
     def _end(self, exit_code: int, kind: OutcomeKind, reason: OutcomeReason) -> End:
+        if self.incarnation in self.store.claims and kind is not OutcomeKind.FENCED:
+            self.store.closed.add(self.incarnation)
         checkpoint = None
         if self.store.checkpoints:
             step, incarnation = self.store.checkpoints[-1]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from simulation import schedule
 from simulation.api import Api, Object, format_time
 from simulation.trainer import End, Store, TrainerProcess
 from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME
@@ -39,6 +40,8 @@ class Machine:
     is_on: bool = True
     is_connected: bool = True
     lost_since: float | None = None
+    was_lost: bool = False
+    """It was out of sight at some time."""
     deeds: set[str] = field(default_factory=set)
     """What happens to it: also to pods that are bound to it from now on."""
 
@@ -58,8 +61,15 @@ class Running:
     process: TrainerProcess
     task: asyncio.Task[End]
     told_at: float | None = None
+    is_under_pressure: bool = False
     is_shut_down: bool = False
     """Its kubelet ends it because the node shuts down."""
+
+
+def _environment(pod: Object) -> dict[str, float]:
+    """The variables of the trainer that are numbers."""
+    found = pod["spec"]["containers"][0].get("env", ())
+    return {each["name"]: float(each["value"]) for each in found if str(each.get("value", "")).isdigit()}
 
 
 class World:
@@ -80,9 +90,12 @@ class World:
         self.started: set[str] = set()
         """UIDs of pods whose program has run."""
         self.is_drought = False
+        self.kubelets_refuse = False
+        """Pods that are bound are refused by the kubelet."""
         self.log: list[str] = []
         self.report_to: Callable[[str, ProgressReport], Directives | None] = lambda _uid, _report: None
         self.on_start: Callable[[Running], None] = lambda _: None
+        self.on_end: Callable[[Running, End], None] = lambda _each, _end: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._schedule_due = False
         self._provisioning: set[str] = set()
@@ -195,6 +208,7 @@ class World:
             self._sync(each)
 
     def _lose(self, machine: Machine) -> None:
+        machine.was_lost = True
         if machine.lost_since is None:
             machine.lost_since = self.seconds()
             self.spawn(self._watch_heartbeat(machine, machine.lost_since))
@@ -353,6 +367,10 @@ class World:
         if pod["metadata"].get("deletionTimestamp"):
             self.api.remove("pods", name, NAMESPACE, uid)  # never started: nothing has to end
             return
+        if self.kubelets_refuse:
+            self.truth[uid].add("refused")
+            self.refuse(name)
+            return
         job = pod["metadata"]["labels"][LABEL_JOB_NAME]
         settings = (self.api.get("spottrainingjobs", job, NAMESPACE) or {}).get("model", {})
         process = TrainerProcess(
@@ -360,7 +378,9 @@ class World:
             incarnation=incarnation_of(pod),
             total_steps=settings.get("steps", 1),
             save_every_seconds=settings.get("save", 20),
+            save_cost_seconds=settings.get("cost", 1.5),
             is_plain=settings.get("plain", False),
+            handover_seconds=_environment(pod).get("SPOT_HANDOVER_SECONDS", 0.0),
             rng=random.Random(self.rng.getrandbits(32)),
             report=lambda report: self._report(uid, report),
         )
@@ -397,6 +417,7 @@ class World:
                 return  # nobody lives to tell
             end = End(137, "Error")
         self.running.pop(each.pod_uid, None)
+        self.on_end(each, end)
         self.ended[each.pod_uid] = f"exit {end.exit_code}"
         self.say(f"pod {each.pod_name} ended with {end.exit_code} at step {each.process.step}")
         finished = format_time(self.now())
@@ -408,6 +429,9 @@ class World:
         reason = {}
         if each.is_shut_down:
             reason = {"reason": "Terminated", "message": "Pod was terminated in response to node shutdown."}
+        if each.is_under_pressure:
+            reason = {"reason": "Evicted", "message": "The node was low on resource: memory."}
+            self._disrupt(each.pod_name, "TerminationByKubelet")
         state = {
             "terminated": {
                 "exitCode": end.exit_code,
@@ -469,6 +493,55 @@ class World:
 
         self.api.update("pods", name, change, NAMESPACE)
 
+    def refuse(self, name: str) -> None:
+        """The kubelet does not admit a pod that is bound to its node."""
+
+        def change(pod: Object) -> None:
+            pod["status"] |= {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: no cpu"}
+
+        self.api.update("pods", name, change, NAMESPACE)
+
+    def preempt(self, pod: Object) -> None:
+        """The scheduler makes room."""
+        self._disrupt(pod["metadata"]["name"], "PreemptionByScheduler")
+        self.api.delete_pod(pod)
+
+    def evict_under_pressure(self, pod: Object) -> None:
+        """The kubelet kills at once, and says so when the container has ended."""
+        each = self.running.get(pod["metadata"]["uid"])
+        if each is not None and each.machine.is_heard:
+            each.is_under_pressure = True
+            each.process.crash(End(137, "Error"))
+
+    def reboot(self, machine: Machine, seconds: float) -> None:
+        """The containers are gone; the kubelet comes back and cannot find them."""
+        lost = self.pods_on(machine)
+        for each in lost:
+            self._kill_silently(each)
+        machine.is_connected = False
+        self._lose(machine)
+        self.say(f"machine {machine.name} reboots")
+        self.spawn(self._come_back(machine, lost, seconds))
+
+    async def _come_back(self, machine: Machine, lost: list[Running], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if not machine.is_on:
+            return
+
+        def boot(node: Object) -> None:
+            node["status"]["nodeInfo"] = {"bootID": f"boot-{self.rng.getrandbits(32)}"}
+
+        self._update_node(machine, boot)
+        self.connect(machine)
+        terminated = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
+        for each in lost:
+            pod = self.api.get("pods", each.pod_name, NAMESPACE)
+            if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+                continue
+            self._set_state(each, {"terminated": terminated}, "Failed")
+            if pod["metadata"].get("deletionTimestamp"):
+                self.api.remove("pods", each.pod_name, NAMESPACE, each.pod_uid)
+
     def evict(self, pod: Object) -> None:
         """The Eviction API."""
         self._disrupt(pod["metadata"]["name"], "EvictionByEvictionAPI")
@@ -483,7 +556,7 @@ class World:
 
     # ------------------------------------------------------------------ jobs
 
-    def add_job(self, name: str, *, steps: int, save: float, plain: bool, fallback: Object | None) -> None:
+    def add_job(self, name: str, job: schedule.Job) -> None:
         spec = {
             "template": {
                 "spec": {
@@ -498,14 +571,19 @@ class World:
                 "onDemand": {"nodeSelector": {"pool": "on-demand"}, "pricePerNodeHour": "3"},
             },
         }
-        if fallback:
-            spec["fallback"] = fallback
+        if job.fallback:
+            spec["fallback"] = job.fallback
         body = {
             "apiVersion": "spottraining.io/v1alpha1",
             "kind": "SpotTrainingJob",
             "metadata": {"name": name},
             "spec": spec,
-            "model": {"steps": steps, "save": save, "plain": plain},
+            "model": {
+                "steps": job.steps,
+                "save": job.save_seconds,
+                "cost": job.cost_seconds,
+                "plain": job.is_plain,
+            },
         }
         self.api.create("spottrainingjobs", body, NAMESPACE)
 

@@ -49,6 +49,8 @@ from spot_trainer.contract import OutcomeKind
 
 SETTINGS = PolicySettings()
 RECLAIM = Taint(key="karpenter.sh/disrupted", effect="NoSchedule")
+PLAIN = make_status(claims=False)
+"""Of a container that does not claim its store, so that nothing is handed over."""
 
 
 def step(observation: Observation, *, after: float = 0) -> Decision:
@@ -160,7 +162,7 @@ def test_a_refused_pod_is_shown_and_asked_for_again_later() -> None:
 
 
 def test_a_stop_signal_stops_the_pod_gracefully_at_once() -> None:
-    decision = step(make_observation(nodes={"spot-a": make_node(taints=(RECLAIM,))}))
+    decision = step(make_observation(nodes={"spot-a": make_node(taints=(RECLAIM,))}, status=PLAIN))
     gang = decision.status.gang
     assert gang is not None
     assert gang.stop is not None
@@ -177,14 +179,14 @@ def test_a_node_that_is_not_ready_alone_stops_nothing() -> None:
 
 
 def test_a_pod_that_is_being_deleted_is_not_deleted_again() -> None:
-    first = step(make_observation(nodes={"spot-a": make_node(taints=(RECLAIM,))}))
+    first = step(make_observation(nodes={"spot-a": make_node(taints=(RECLAIM,))}, status=PLAIN))
     terminating = make_pod(deletion_timestamp=NOW + seconds(120), deletion_grace_seconds=120)
     again = step(make_observation(status=first.status, pods=(terminating,)), after=2)
     assert (again.actions, again.status.incarnation) == ((), 1)
 
 
 def test_the_replacement_is_created_in_the_look_that_sees_the_end() -> None:
-    stopping = step(make_observation(nodes={"spot-a": make_node(taints=(RECLAIM,))})).status
+    stopping = step(make_observation(nodes={"spot-a": make_node(taints=(RECLAIM,))}, status=PLAIN)).status
     decision = step(make_observation(status=stopping, pods=()), after=20)
     assert created(decision) == ["digits-0c5e1-2-0"]
     assert decision.status.restarts.interruptions == 1

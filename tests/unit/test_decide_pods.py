@@ -17,7 +17,7 @@ from spot_operator.model import (
     VolumeLocation,
 )
 from spot_operator.names import CapacityType
-from spot_operator.testing import JOB_UID, make_observation, make_spec
+from spot_operator.testing import JOB_UID, make_gang, make_observation, make_spec
 from spot_trainer.contract import CapacityType as ContractCapacity
 from spot_trainer.contract import Environment, IntervalPolicy
 
@@ -30,14 +30,14 @@ def build(
     *,
     capacity_type: CapacityType = SPOT,
     settings: PolicySettings = SETTINGS,
+    hands_over_from: int | None = None,
     **observation: Any,
 ) -> Any:
     return build_pod(
         make_observation(**observation),
         spec or make_spec(),
-        incarnation=3,
+        gang=make_gang(capacity_type, incarnation=3, hands_over_from=hands_over_from),
         rank=0,
-        capacity_type=capacity_type,
         settings=settings,
     )
 

@@ -245,10 +245,11 @@ def test_directives_carry_the_stop_the_deadline_and_the_wish_for_a_checkpoint() 
             status=make_status(gang=gang),
             spec=make_spec(deadline=DeadlineSpec(finish_by=NOW)),
             annotations={"spottraining.io/checkpoint-requested-at": "one"},
-        )
+        ),
+        1,
     )
     assert (answer.stop, answer.deadline, answer.checkpoint_now) == ("Suspended", NOW, "one")
-    calm = directives(make_observation())
+    calm = directives(make_observation(), 1)
     assert (calm.stop, calm.deadline, calm.checkpoint_now) == (None, None, None)
 
 
@@ -281,7 +282,7 @@ def make_restart(**changes: Any) -> Restart:
 )
 def test_a_hint_is_worth_a_checkpoint_and_no_stop(node: NodeView, signal: str | None) -> None:
     decision = decide(make_observation(nodes={"spot-a": node}), NOW, SETTINGS)
-    answer = directives(make_observation(status=decision.status))
+    answer = directives(make_observation(status=decision.status), 1)
     assert (decision.actions, answer.stop) == ((), None)
     assert (answer.checkpoint_now is not None) == (signal is not None)
     assert [e.reason for e in decision.events if e.reason == Reason.NODE_HINT] == (
@@ -296,12 +297,12 @@ def test_a_hint_is_worth_a_checkpoint_and_no_stop(node: NodeView, signal: str | 
             make_observation(nodes={"spot-a": node}, status=decision.status), NOW + seconds(60), SETTINGS
         )
         again = make_observation(status=later.status)
-        assert directives(again).checkpoint_now == answer.checkpoint_now
+        assert directives(again, 1).checkpoint_now == answer.checkpoint_now
         assert not [e for e in later.events if e.reason == Reason.NODE_HINT]
         annotated = make_observation(
             status=later.status, annotations={"spottraining.io/checkpoint-requested-at": "one"}
         )
-        assert directives(annotated).checkpoint_now == f"{answer.checkpoint_now}+one"
+        assert directives(annotated, 1).checkpoint_now == f"{answer.checkpoint_now}+one"
 
 
 def test_a_hint_that_is_withdrawn_is_forgotten_and_a_later_one_is_new() -> None:
@@ -309,7 +310,7 @@ def test_a_hint_that_is_withdrawn_is_forgotten_and_a_later_one_is_new() -> None:
     status, ids = make_status(), []
     for after, nodes in ((0, cordoned), (10, calm), (20, cordoned)):
         status = decide(make_observation(status=status, nodes=nodes), NOW + seconds(after), SETTINGS).status
-        ids.append(directives(make_observation(status=status)).checkpoint_now)
+        ids.append(directives(make_observation(status=status), 1).checkpoint_now)
     assert ids[1] is None
     assert None not in (ids[0], ids[2])
     assert ids[0] != ids[2]
@@ -334,8 +335,8 @@ def test_an_automatic_interval_learns_how_often_work_is_lost(
     )
     spec = make_spec()
     auto = replace(spec, checkpoint=replace(spec.checkpoint, interval_policy=IntervalPolicy.AUTO))
-    assert directives(make_observation(spec=auto, status=status)).mean_seconds_between_losses == mean
-    assert directives(make_observation(spec=spec, status=status)).mean_seconds_between_losses is None
+    assert directives(make_observation(spec=auto, status=status), 1).mean_seconds_between_losses == mean
+    assert directives(make_observation(spec=spec, status=status), 1).mean_seconds_between_losses is None
 
 
 def test_forgotten_restarts_do_not_make_losses_look_rare() -> None:
@@ -395,7 +396,11 @@ def test_resuming_is_announced() -> None:
 
 def test_the_signal_that_names_a_reclaim_is_the_one_that_is_shown() -> None:
     taints = (Taint(key="karpenter.sh/disrupted"), Taint(key="aws-node-termination-handler/spot-itn"))
-    gang = decide(make_observation(nodes={"spot-a": make_node(taints=taints)}), NOW, SETTINGS).status.gang
+    status = make_status(claims=False)
+    decision = decide(
+        make_observation(nodes={"spot-a": make_node(taints=taints)}, status=status), NOW, SETTINGS
+    )
+    gang = decision.status.gang
     assert gang is not None
     assert gang.stop is not None
     assert gang.stop.message == "taint aws-node-termination-handler/spot-itn on spot-a"

@@ -15,8 +15,9 @@ from spot_operator.decide.capacity import latest_spot_time, reserve_seconds
 from spot_operator.decide.conditions import derive_message, derive_phase, is_finished, with_condition
 from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
+from spot_operator.decide.endings import judge, judge_predecessor
 from spot_operator.decide.gang import refresh_gang
-from spot_operator.decide.lifecycle import choose, create_missing, judge, launch, stop
+from spot_operator.decide.lifecycle import choose, create_missing, launch, stop
 from spot_operator.decide.pod_conditions import note_pods
 from spot_operator.decide.progress import (
     is_news,
@@ -78,6 +79,10 @@ def take_stock(draft: Draft) -> Draft:
                     f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for",
                 )
         status = replace(status, gang=gang, cost=cost)
+    if status.predecessor is not None:
+        predecessor = refresh_gang(status.predecessor, observation, draft.now)
+        cost, predecessor = account(status.cost, predecessor, draft.spec, draft.now)
+        status = replace(status, predecessor=predecessor, cost=cost)
     return replace(draft, status=status)
 
 
@@ -137,6 +142,7 @@ def assess_deadline(draft: Draft) -> Draft:
 STEPS: Final[tuple[Step, ...]] = (
     take_stock,
     reconsider_verdicts,
+    judge_predecessor,
     judge,
     choose,
     stop,

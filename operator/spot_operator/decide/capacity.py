@@ -72,12 +72,24 @@ def interruptions_in_window(restarts: tuple[Restart, ...], window_seconds: int, 
     )
 
 
+def interruptions_under_way(status: JobStatus) -> int:
+    """Losses of spot capacity that have begun and have no verdict yet.
+
+    A successor is launched before its predecessor's verdict; it should not go where the verdict forbids.
+    """
+    return sum(
+        any(record.notice is not None and not record.notice.chosen_disruption for record in gang.pods)
+        for gang in (status.predecessor, status.gang)
+        if gang is not None and gang.capacity_type is CapacityType.SPOT
+    )
+
+
 def _after_interruptions(spec: JobSpec, status: JobStatus, now: datetime) -> Choice | None:
     limit = spec.fallback.interruptions_count
     if limit is None:
         return None
     window = spec.fallback.interruptions_window_seconds
-    count = interruptions_in_window(status.recent_restarts, window, now)
+    count = interruptions_in_window(status.recent_restarts, window, now) + interruptions_under_way(status)
     if count < limit:
         return None
     return Choice(

@@ -80,6 +80,13 @@ def derive_phase(status: JobStatus) -> Phase:
 
 def derive_message(status: JobStatus) -> str:
     """The one line that `kubectl get` prints."""
+    line, predecessor = _message_of_gang(status), status.predecessor
+    if predecessor is None or predecessor.stop is None or status.gang is None:
+        return line
+    return f"incarnation {predecessor.incarnation} is saving ({predecessor.stop.message}); next: {line}"
+
+
+def _message_of_gang(status: JobStatus) -> str:
     phase = derive_phase(status)
     for type_ in (ConditionType.FAILED, ConditionType.COMPLETE):
         condition = find(status.conditions, type_)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from spot_operator.decide.fates import PodFate, pod_fate
 from spot_operator.model import Action, Gang, JobEvent, JobSpec, JobStatus, Observation, PolicySettings
 from spot_operator.names import ConditionType, Reason
 
@@ -54,6 +55,15 @@ class Draft:
 
     def look_at(self, time: datetime | None) -> "Draft":
         return self if time is None else replace(self, looks=(*self.looks, time))
+
+    def fates(self, gang: Gang | None = None) -> tuple[PodFate, ...]:
+        """What has become of the pods of the gang; unset: of the current one."""
+        gang = gang or self.status.gang
+        if gang is None:
+            return ()
+        return tuple(
+            pod_fate(record, gang, self.observation, self.now, self.settings) for record in gang.pods
+        )
 
     def finish(self) -> "Draft":
         return replace(self, done=True)

@@ -5,7 +5,6 @@ from typing import Final
 
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
-from spot_operator.decide.lifecycle import gang_fates
 from spot_operator.model import PodView
 from spot_operator.names import ConditionType, Reason
 
@@ -24,7 +23,7 @@ def note_pods(draft: Draft) -> Draft:
     noted = any(note.type is ConditionType.PODS_READY for note in draft.notes)
     if draft.status.gang is None or noted:
         return draft
-    for fate in gang_fates(draft):
+    for fate in draft.fates():
         if fate.fate is Fate.ALIVE and fate.pod is not None:
             return _note_pod(draft, fate.pod)
     return draft.note(ConditionType.PODS_READY, False, Reason.LAUNCHING, "the pod is being created")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from spot_operator.decide.fates import unreachable_toleration_seconds
 from spot_operator.model import (
+    Gang,
     JobSpec,
     Json,
     Observation,
@@ -44,6 +45,8 @@ STATUS_VOLUME: Final = "spot-status"
 STATUS_PATH: Final = "/var/run/secrets/spottraining.io/status"
 TOKEN_LIFETIME_SECONDS: Final = 3600
 MASTER_PORT: Final = 29500
+HANDOVER_MARGIN_SECONDS: Final = 10
+"""Beyond the grace period: for the kubelet to kill, and for its word to arrive."""
 
 
 def pod_name(job_name: str, job_uid: str, incarnation: int, rank: int) -> str:
@@ -54,12 +57,12 @@ def build_pod(
     observation: Observation,
     spec: JobSpec,
     *,
-    incarnation: int,
+    gang: Gang,
     rank: int,
-    capacity_type: CapacityType,
     settings: PolicySettings,
 ) -> dict[str, Any]:
     """The manifest of one pod, ready to be created."""
+    incarnation, capacity_type = gang.incarnation, gang.capacity_type
     template = copy.deepcopy(dict(spec.template))
     pod_spec: dict[str, Any] = template.get("spec") or {}
     pool = spec.spot if capacity_type is CapacityType.SPOT else spec.on_demand
@@ -69,7 +72,7 @@ def build_pod(
     _place(pod_spec, pool, capacity_type, settings)
     for container in pod_spec.get("containers", []):
         if container.get("name") == spec.trainer_container:
-            _equip(container, observation, spec, incarnation, rank, capacity_type)
+            _equip(container, observation, spec, gang, rank)
     _add_volumes(pod_spec, observation, spec)
     return {
         "apiVersion": "v1",
@@ -158,15 +161,8 @@ def _both(own: list[Json], pool: tuple[Json, ...]) -> list[dict[str, Any]]:
     return joined
 
 
-def _equip(
-    container: dict[str, Any],
-    observation: Observation,
-    spec: JobSpec,
-    incarnation: int,
-    rank: int,
-    capacity_type: CapacityType,
-) -> None:
-    environment = _environment(observation, spec, incarnation, rank, capacity_type)
+def _equip(container: dict[str, Any], observation: Observation, spec: JobSpec, gang: Gang, rank: int) -> None:
+    environment = _environment(observation, spec, gang, rank)
     container["env"] = [*environment, *(container.get("env") or [])]
     location = spec.checkpoint.location
     mounts = list(container.get("volumeMounts") or [])
@@ -190,6 +186,11 @@ def checkpoint_uri(location: S3Location | VolumeLocation) -> str:
     return f"s3://{location.bucket}/{location.prefix}".rstrip("/")
 
 
+def handover_seconds(spec: JobSpec, gang: Gang) -> int:
+    """How long the trainer's claim waits at most for an incarnation that is still saving."""
+    return 0 if gang.hands_over_from is None else spec.grace_seconds + HANDOVER_MARGIN_SECONDS
+
+
 def notice_seconds(spec: JobSpec, capacity_type: CapacityType) -> int:
     """What the trainer may count on from SIGTERM to the end."""
     if capacity_type is CapacityType.SPOT:
@@ -197,9 +198,7 @@ def notice_seconds(spec: JobSpec, capacity_type: CapacityType) -> int:
     return spec.grace_seconds
 
 
-def _environment(
-    observation: Observation, spec: JobSpec, incarnation: int, rank: int, capacity_type: CapacityType
-) -> list[dict[str, Any]]:
+def _environment(observation: Observation, spec: JobSpec, gang: Gang, rank: int) -> list[dict[str, Any]]:
     location = spec.checkpoint.location
     values: dict[str, str | datetime | int | None] = {
         Env.CONTRACT_VERSION: CONTRACT_VERSION,
@@ -207,17 +206,16 @@ def _environment(
         Env.JOB_NAMESPACE: observation.namespace,
         Env.JOB_UID: observation.uid,
         Env.JOB_CREATED: observation.created,
-        Env.INCARNATION: incarnation,
-        Env.CAPACITY_TYPE: capacity_type,
+        Env.INCARNATION: gang.incarnation,
+        Env.CAPACITY_TYPE: gang.capacity_type,
         Env.RUN_ID: spec.checkpoint.run_id,
         Env.CHECKPOINT_URI: checkpoint_uri(location),
         Env.CHECKPOINT_INTERVAL_POLICY: spec.checkpoint.interval_policy,
         Env.CHECKPOINT_INTERVAL_SECONDS: spec.checkpoint.interval_seconds,
         Env.CHECKPOINT_KEEP: spec.checkpoint.keep_last,
         Env.CHECKPOINT_IF_EXISTS: IfExists(spec.checkpoint.if_exists),
-        Env.GRACE_SECONDS: notice_seconds(spec, capacity_type),
-        # The successor is created when the predecessor has ended: nobody hands over.
-        Env.HANDOVER_SECONDS: 0,
+        Env.GRACE_SECONDS: notice_seconds(spec, gang.capacity_type),
+        Env.HANDOVER_SECONDS: handover_seconds(spec, gang),
         Env.DEADLINE: spec.deadline.finish_by if spec.deadline is not None else None,
         Env.NODES: 1,
         Env.NODE_RANK: rank,

@@ -17,8 +17,8 @@ def clean_up(draft: Draft, *, finished: bool | None = None) -> Draft:
     pods = draft.observation.pods
     if pods is UNKNOWN:
         return draft
-    gang = draft.status.gang
-    current = {record.name for record in gang.pods} if gang is not None else set()
+    gangs = (draft.status.gang, draft.status.predecessor)
+    current = {record.name for gang in gangs if gang is not None for record in gang.pods}
     past = [pod for pod in pods if pod.name not in current and pod.deletion_timestamp is None]
     kept = _kept(draft, past, finished=is_finished(draft.status) if finished is None else finished)
     for pod in past:

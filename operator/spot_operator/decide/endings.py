@@ -1,0 +1,211 @@
+"""Judge what has ended, and draw the conclusions: the verdict, the counters, what follows for the job."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from spot_operator.decide import restarts
+from spot_operator.decide.cost import account
+from spot_operator.decide.draft import Draft
+from spot_operator.decide.fates import Fate, PodFate
+from spot_operator.decide.gang import has_ended
+from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
+from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
+from spot_operator.model import Gang, LastFailure, Restart
+from spot_operator.names import Cause, ConditionType, Reason
+from spot_trainer.contract import clean_text
+
+MAX_FAILURE_MESSAGE_LENGTH = 512
+FAILURES = frozenset({Cause.FAILURE, Cause.OUT_OF_MEMORY, Cause.MISSING_OBJECT, Cause.INFRASTRUCTURE})
+
+
+def judge_predecessor(draft: Draft) -> Draft:
+    """Give the incarnation that handed over its verdict; its successor is under way already."""
+    predecessor = draft.status.predecessor
+    if predecessor is None:
+        return draft
+    fates = draft.fates(predecessor)
+    if not has_ended(fates, claims=draft.status.claims):
+        return draft
+    case = _case(draft, predecessor, fates)
+    verdict = classify(case)
+    if verdict.ending is Ending.HOLD:
+        return draft.look_at(_hold_end(draft, fates[0]))
+    return _conclude_gang(draft.with_status(predecessor=None), predecessor, case, verdict)
+
+
+def judge(draft: Draft) -> Draft:
+    """Give an ended gang its verdict, and the job what follows from it."""
+    gang = draft.status.gang
+    if gang is None:
+        return draft
+    fates = draft.fates(gang)
+    if all(fate.fate is Fate.NOT_CREATED for fate in fates) and (
+        gang.stop is not None or not draft.observation.knows_creations
+    ):
+        # A pod that existed and is gone looks like one that never was. A name is used once, so that no
+        # incarnation ever has two pods: the next one takes its place, and numbers cost nothing.
+        return draft.with_gang(None)
+    if not has_ended(fates, claims=draft.status.claims):
+        return _wait_for_old_pod(draft, fates)
+    case = _case(draft, gang, fates)
+    verdict = classify(case)
+    if verdict.ending is Ending.HOLD:
+        return draft.note(
+            ConditionType.PODS_READY,
+            False,
+            Reason.SETTLING,
+            "the program exited with 0; making sure it is done",
+        ).look_at(_hold_end(draft, fates[0]))
+    return _conclude_gang(draft.with_gang(None), gang, case, verdict)
+
+
+def _case(draft: Draft, gang: Gang, fates: tuple[PodFate, ...]) -> Case:
+    return Case(
+        fate=fates[0],
+        gang=gang,
+        history=draft.status.recent_restarts,
+        progress=draft.status.progress,
+        now=draft.now,
+        settings=draft.settings,
+    )
+
+
+def _hold_end(draft: Draft, fate: PodFate) -> datetime:
+    held = fate.record.exit_time or draft.now
+    return held + timedelta(seconds=draft.settings.complete_hold_seconds)
+
+
+def _wait_for_old_pod(draft: Draft, fates: tuple[PodFate, ...]) -> Draft:
+    """A plain container cannot be fenced: its successor waits until it is surely dead."""
+    for fate in fates:
+        if fate.fate in (Fate.DEAD_NODE, Fate.GONE) and not fate.surely_dead:
+            since = fate.record.node_gone_time
+            due = (
+                since + timedelta(seconds=draft.settings.plain_take_over_seconds)
+                if since is not None
+                else None
+            )
+            return draft.note(
+                ConditionType.PODS_READY,
+                False,
+                Reason.WAITING_FOR_OLD_POD,
+                f"pod {fate.record.name} may still be running on a node that is out of reach; a container "
+                "that does not claim its store is replaced when it is surely dead",
+            ).look_at(due)
+    return draft
+
+
+def _conclude_gang(draft: Draft, gang: Gang, case: Case, verdict: Verdict) -> Draft:
+    """What follows from the verdict on a gang, which the draft's status does not hold any more."""
+    termination, outcome = case.termination, case.outcome
+    ended = termination.finished_at if termination is not None and termination.finished_at else draft.now
+    cost, gang = account(draft.status.cost, gang, draft.spec, min(ended, draft.now))
+    progress = merge_outcome(draft.status.progress, outcome, ended)
+    reached = outcome.step if outcome is not None else progress.step
+    draft = draft.with_status(
+        cost=cost,
+        progress=progress,
+        claims=draft.status.claims or outcome is not None,
+        checkpoint=newest_checkpoint(
+            draft.status.checkpoint,
+            name=outcome.checkpoint.name if outcome is not None and outcome.checkpoint is not None else None,
+            step=outcome.checkpoint.step if outcome is not None and outcome.checkpoint is not None else None,
+            time=ended,
+            location=location_name(draft.spec.checkpoint.location),
+        ),
+    )
+    if verdict.ending is Ending.COMPLETE:
+        return _complete(draft, verdict, reached, ended)
+    draft = _remember_failure(draft, case, verdict)
+    if verdict.ending is Ending.FAIL:
+        return fail(draft, verdict.reason or Reason.TRAINER_REFUSED, verdict.message or verdict.evidence)
+    return _relaunch_later(draft, gang, case, verdict, reached)
+
+
+def _complete(draft: Draft, verdict: Verdict, reached: int | None, ended: datetime) -> Draft:
+    progress = replace(
+        draft.status.progress,
+        percentage=100,
+        step=reached,
+        estimated_completion_time=None,
+    )
+    counts = draft.status.restarts
+    message = f"completed after {draft.status.incarnation} incarnations, {counts.interruptions} interruptions"
+    draft = draft.with_status(
+        gang=None, predecessor=None, progress=progress, completion_time=ended, next_launch_time=None
+    )
+    draft = draft.note(ConditionType.COMPLETE, True, Reason.COMPLETED, message)
+    draft = draft.note(ConditionType.PODS_READY, False, Reason.COMPLETED, "the run is complete")
+    return draft.say("Normal", Reason.COMPLETED, f"{message} ({verdict.evidence})").finish()
+
+
+def fail(draft: Draft, reason: Reason | str, message: str) -> Draft:
+    """End the job for good; its checkpoints stay."""
+    draft = draft.with_status(gang=None, predecessor=None, completion_time=draft.now, next_launch_time=None)
+    draft = draft.note(ConditionType.FAILED, True, reason, message)
+    draft = draft.note(ConditionType.PODS_READY, False, reason, "the job has failed")
+    return draft.say("Warning", str(reason), message).finish()
+
+
+def _remember_failure(draft: Draft, case: Case, verdict: Verdict) -> Draft:
+    if verdict.ending is Ending.RELAUNCH and verdict.cause not in FAILURES:
+        return draft
+    termination, outcome = case.termination, case.outcome
+    if outcome is not None:
+        message = outcome.message
+    elif termination is not None:
+        message = termination.message
+    else:
+        message = case.fate.pod.status_message if case.fate.pod is not None else ""
+    return draft.with_status(
+        last_failure=LastFailure(
+            pod=case.fate.record.name,
+            container=draft.spec.trainer_container,
+            exit_code=case.exit_code,
+            reason=str(verdict.reason or verdict.cause),
+            message=clean_text(message, MAX_FAILURE_MESSAGE_LENGTH) or verdict.evidence,
+            time=draft.now,
+        )
+    )
+
+
+def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reached: int | None) -> Draft:
+    progress = draft.status.progress
+    durable = progress.durable_step
+    lost = max(0, reached - (durable or 0)) if reached is not None else None
+    restart = Restart(
+        time=draft.now,
+        incarnation=gang.incarnation,
+        capacity_type=gang.capacity_type,
+        cause=verdict.cause,
+        evidence=verdict.evidence,
+        row=verdict.row,
+        pod_uid=case.fate.record.uid or "",
+        charged=verdict.charged,
+        durable_step=durable,
+        lost_steps=lost,
+        lost_seconds=lost / progress.steps_per_second
+        if lost is not None and progress.steps_per_second
+        else None,
+        exit_code=case.exit_code,
+        node_name=case.fate.record.node_name,
+        node_uid=case.fate.record.node_uid,
+    )
+    draft = replace(draft, status=restarts.record(draft.status, restart))
+    blame = "Warning" if verdict.charged or verdict.cause in FAILURES else "Normal"
+    lost_text = f", {lost} steps to repeat" if lost else ""
+    draft = draft.say(
+        "Warning" if blame == "Warning" else "Normal",
+        str(verdict.cause),
+        f"incarnation {gang.incarnation} on {case.fate.record.node_name or 'no node'} ended: "
+        f"{verdict.evidence}{lost_text}",
+    )
+    if verdict.reason == Reason.NO_SUCH_BUCKET:
+        draft = draft.note(ConditionType.CHECKPOINT_READY, False, Reason.NO_SUCH_BUCKET, verdict.message)
+    exceeded = restarts.exceeded_limit(draft.status, draft.spec, draft.now)
+    if exceeded is not None:
+        return fail(draft, *exceeded)
+    if draft.status.gang is not None:
+        return draft  # its successor is there
+    delay = restarts.delay_seconds(draft.status.recent_restarts, draft.settings)
+    return draft.with_status(next_launch_time=draft.now + timedelta(seconds=delay) if delay else None)

@@ -1,0 +1,57 @@
+"""Hand-over: the next incarnation is prepared while the last one still saves.
+
+Scheduling, a new node and the image then cost no time after the end. The successor's trainer
+claims the store only when its predecessor has closed its claim or is dead, and since a claim
+fences, it may do so at any time. Invariant: never more than two incarnations, and never for a
+container that does not claim.
+"""
+
+from dataclasses import replace
+
+from spot_operator.decide.draft import Draft
+from spot_operator.decide.fates import Fate
+from spot_operator.model import Gang, JobSpec, S3Location
+from spot_operator.names import LABEL_KUEUE_QUEUE, StopReason
+
+REASONS = frozenset({StopReason.NODE_SIGNAL, StopReason.CAPACITY_CHANGE})
+
+
+def is_possible(draft: Draft, gang: Gang) -> bool:
+    """Whether a successor may be created before the stopped gang has ended."""
+    return (
+        draft.settings.hand_over
+        and draft.status.claims
+        and draft.status.predecessor is None
+        and gang.stop is not None
+        and gang.stop.reason in REASONS
+        and not draft.spec.suspend
+        and all(
+            fate.fate is Fate.ALIVE and fate.record.uid is not None and fate.pod is not None
+            for fate in draft.fates(gang)
+        )
+        and _may_have_two_pods(draft.spec)
+    )
+
+
+def _may_have_two_pods(spec: JobSpec) -> bool:
+    """Two pods at a time: not with a volume that may be bound to one node, nor with a pod count that
+    Kueue has admitted."""
+    template = spec.template
+    volumes = (template.get("spec") or {}).get("volumes") or ()
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    has_claims = any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in volumes)
+    return (
+        isinstance(spec.checkpoint.location, S3Location)
+        and not has_claims
+        and LABEL_KUEUE_QUEUE not in labels
+    )
+
+
+def begin(draft: Draft, gang: Gang) -> Draft:
+    """Make room for the successor: the stopped gang ends beside it."""
+    return draft.with_status(predecessor=gang, gang=None)
+
+
+def successor(gang: Gang, predecessor: Gang | None) -> Gang:
+    """The new gang, which knows whom it has to wait for."""
+    return gang if predecessor is None else replace(gang, hands_over_from=predecessor.incarnation)
