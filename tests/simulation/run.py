@@ -12,6 +12,7 @@ from simulation import schedule as schedules
 from simulation.checks import Checks, Violation
 from simulation.loop import Stuck, VirtualLoop
 from simulation.operator import OperatorProcess, Weather
+from simulation.promises import Promises
 from simulation.schedule import Disturbance, Kind, Schedule
 from simulation.trainer import End
 from simulation.world import NAMESPACE, Machine, World
@@ -41,6 +42,7 @@ class Run:
         self.crashes: Counter[str] = Counter()
         self.operators: dict[int, OperatorProcess] = {}
         self.num_calls = 0
+        self.promises = Promises(self.world, self.checks.fail, self._is_calm)
         self.world.report_to = self._report
 
     def _job(self, disturbance: Disturbance) -> str:
@@ -59,6 +61,7 @@ class Run:
         for disturbance in self.schedule.disturbances:
             world.spawn(self._disturb_at(disturbance))
         world.spawn(self._keep_operators())
+        world.spawn(self.promises.watch())
         while not (world.seconds() > CALM_SECONDS and self._is_over()):
             await asyncio.sleep(5)
             if self.checks.violation is not None or world.seconds() > HORIZON_SECONDS:
@@ -102,6 +105,18 @@ class Run:
             for number, each in list(self.operators.items()):
                 if each.is_dead:
                     self._start_operator(number)
+
+    def _is_calm(self) -> bool:
+        weather, leader = self.weather, self._leader()
+        return (
+            leader is not None
+            and leader.dies_at is None
+            and leader._hear in self.world.api.listeners
+            and not weather.is_down
+            and not weather.lost_answers
+            and not self.world.api.refuse_pods
+            and self.world.seconds() > weather.slow_watches_until
+        )
 
     def _leader(self) -> OperatorProcess | None:
         return next((each for each in self.operators.values() if each.is_leading), None)

@@ -65,7 +65,12 @@ class TrainerProcess:
         self._save_cost = save_cost_seconds
         self.step = 0
         self.is_told_to_stop = False
+        self._began = asyncio.get_running_loop().time()
         self._crash: End | None = None
+
+    @property
+    def seconds_running(self) -> float:
+        return asyncio.get_running_loop().time() - self._began
 
     def terminate(self) -> None:
         """SIGTERM."""

@@ -89,6 +89,11 @@ class World:
         """UIDs of pods whose program has ended on its own or was killed, and how."""
         self.started: set[str] = set()
         """UIDs of pods whose program has run."""
+        self.gone_at: dict[str, float] = {}
+        """When a Node object went, by its UID."""
+        self._lost: dict[str, list[Running]] = defaultdict(list)
+        self.reported: dict[str, int] = defaultdict(int)
+        """The greatest durable step that a job's trainers have told an operator."""
         self.is_drought = False
         self.kubelets_refuse = False
         """Pods that are bound are refused by the kubelet."""
@@ -178,6 +183,7 @@ class World:
         node = self.api.get("nodes", machine.name)
         if node is not None and node["metadata"]["uid"] == machine.uid:
             self.say(f"node object {machine.name} is removed")
+            self.gone_at[machine.uid] = self.seconds()
             self.api.remove("nodes", machine.name)
             self.spawn(self._collect_garbage(machine))
 
@@ -188,8 +194,13 @@ class World:
         machine.is_on = False
         self.say(f"machine {machine.name} is off")
         for each in self.pods_on(machine):
+            self._lost[machine.uid].append(each)
             self._kill_silently(each)
         self._lose(machine)
+
+    def lost_on(self, machine: Machine) -> list[Running]:
+        """Containers that ran when the machine went off."""
+        return self._lost[machine.uid]
 
     def disconnect(self, machine: Machine) -> None:
         machine.is_connected = False
@@ -395,7 +406,12 @@ class World:
 
     def _report(self, uid: str, report: ProgressReport) -> Directives | None:
         each = self.running.get(uid)
-        return self.report_to(uid, report) if each is not None and each.machine.is_heard else None
+        if each is None or not each.machine.is_heard:
+            return None
+        answer = self.report_to(uid, report)
+        if answer is not None:
+            self.reported[each.job] = max(self.reported[each.job], report.durable_step or 0)
+        return answer
 
     def _set_state(self, each: Running, state: Object, phase: str, **status: Any) -> None:
         def change(pod: Object) -> None:

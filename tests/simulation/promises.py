@@ -1,0 +1,166 @@
+"""How soon the operator acts, as long as nothing stands in its way.
+
+A promise counts only where the API server answered, watches were in time, and somebody led,
+from its cause to its term: slowness in a storm is no fault. Invariant: as in `checks`, nothing
+here reads what the operator keeps in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from simulation.api import Object
+from simulation.world import Machine, Running, World
+from spot_operator.decide.signals import has_stop_signal
+from spot_operator.names import LABEL_JOB_NAME
+from spot_operator.views import controller_of, incarnation_of, node_view
+
+CALM_BEFORE_SECONDS = 5.0
+"""A leader that has just taken over first lists everything."""
+STOP_SECONDS = 3.0
+REPLACE_SECONDS = 5.0
+PLAIN_REPLACE_SECONDS = 120.0 + 5.0
+STRAY_SECONDS = 60.0
+SHOW_SECONDS = 30.0
+"""Durable progress that a trainer has reported stands in status by then."""
+FIRST_POD_SECONDS = 3.0
+PERIOD_SECONDS = 10.0
+MACHINE_DEEDS = {"reclaim", "reclaim on-demand", "off"}
+
+
+class Promises:
+    def __init__(self, world: World, fail: Callable[[str], None], is_calm: Callable[[], bool]) -> None:
+        self._world, self._fail, self._is_calm = world, fail, is_calm
+        self._calm_since: float | None = None
+        self._strays: dict[str, float] = {}
+        self._behind: dict[str, tuple[int, float]] = {}
+        """The durable step that was reported, and since when it ought to be shown."""
+        self._told: set[str] = set()
+        world.api.listeners.append(self._hear)
+
+    async def watch(self) -> None:
+        """Notice when calm begins and ends, and look at what no event announces."""
+        looked = 0.0
+        while True:
+            self._take_weather()
+            if self._world.seconds() - looked >= PERIOD_SECONDS:
+                looked = self._world.seconds()
+                self._look_for_strays()
+                self._look_at_progress()
+            await asyncio.sleep(0.5)
+
+    def _take_weather(self) -> None:
+        if not self._is_calm():
+            self._calm_since = None
+        elif self._calm_since is None:
+            self._calm_since = self._world.seconds()
+
+    def _was_calm(self, since: float) -> bool:
+        self._take_weather()
+        return self._calm_since is not None and self._calm_since <= since - CALM_BEFORE_SECONDS
+
+    def _promise(self, seconds: float, what: Callable[[], str]) -> None:
+        """Unless it was not calm: in so many seconds `what` has nothing to complain about."""
+        self._world.spawn(self._keep(self._world.seconds(), seconds, what))
+
+    async def _keep(self, since: float, seconds: float, what: Callable[[], str]) -> None:
+        await asyncio.sleep(seconds)
+        if self._was_calm(since) and (complaint := what()):
+            self._fail(f"{complaint}, {seconds:g} s later")
+
+    # ------------------------------------------------------------------ what events begin
+
+    def _hear(self, kind: str, plural: str, changed: Object) -> None:
+        name = changed["metadata"]["name"]
+        if plural == "nodes" and kind == "MODIFIED" and has_stop_signal(node_view(changed)):
+            if name not in self._told:
+                self._told.add(name)
+                self._promise(STOP_SECONDS, lambda: self._not_stopped(name))
+        elif plural == "nodes" and kind == "MODIFIED":
+            self._told.discard(name)
+        elif plural == "nodes" and kind == "DELETED":
+            self._node_gone(changed)
+        elif plural == "spottrainingjobs" and kind == "ADDED":
+            self._promise(FIRST_POD_SECONDS, lambda: self._no_first_pod(name))
+
+    def _not_stopped(self, node: str) -> str:
+        found = self._world.api.get("nodes", node)
+        if found is None or not has_stop_signal(node_view(found)):
+            return ""
+        for pod in self._world.api.all("pods"):
+            metadata = pod["metadata"]
+            is_alive = pod["status"]["phase"] == "Running" and pod["spec"].get("nodeName") == node
+            if is_alive and self._is_owned(pod) and not metadata.get("deletionTimestamp"):
+                started = self._world.running.get(metadata["uid"])
+                if started is not None and started.process.seconds_running > STOP_SECONDS:
+                    return f"node {node} says that it goes, and pod {metadata['name']} was not told to stop"
+        return ""
+
+    def _node_gone(self, node: Object) -> None:
+        machine = self._world.machines[node["metadata"]["uid"]]
+        for each in self._world.lost_on(machine):
+            self._promise(REPLACE_SECONDS, lambda each=each: self._not_replaced(each, machine))  # type: ignore[misc]
+            self._promise(PLAIN_REPLACE_SECONDS, lambda each=each: self._not_replaced(each, machine))  # type: ignore[misc]
+
+    def _not_replaced(self, each: Running, machine: Machine) -> str:
+        """A pod whose node object is gone has a successor: a claiming one at once, any after two minutes."""
+        job = self._world.job(each.job)
+        since = self._world.seconds()
+        if job is None or job["spec"].get("suspend") or self._is_over(job):
+            return ""
+        status = job.get("status") or {}
+        gone = self._world.gone_at.get(machine.uid, since)
+        if not status.get("claims") and since - gone < PLAIN_REPLACE_SECONDS - 1:
+            return ""
+        if status.get("incarnation", 0) > each.process.incarnation:
+            return ""
+        return f"the node of pod {each.pod_name} is gone, and it has no successor"
+
+    def _no_first_pod(self, name: str) -> str:
+        job = self._world.job(name)
+        if job is None or job["spec"].get("suspend") or (job.get("status") or {}).get("incarnation"):
+            return ""
+        return f"job {name} was created, and nothing was launched"
+
+    # ------------------------------------------------------------------ what nothing announces
+
+    def _look_for_strays(self) -> None:
+        now, found = self._world.seconds(), {}
+        for pod in self._world.api.all("pods"):
+            metadata = pod["metadata"]
+            if pod["status"]["phase"] in ("Succeeded", "Failed") or metadata.get("deletionTimestamp"):
+                continue
+            job = self._world.job(metadata["labels"][LABEL_JOB_NAME])
+            status = (job or {}).get("status") or {}
+            gangs = [status.get("gang") or {}, status.get("predecessor") or {}]
+            if job is not None and self._is_owned(pod) and incarnation_of(pod) not in _numbers(gangs):
+                found[metadata["name"]] = self._strays.get(metadata["name"], now)
+        self._strays = found
+        for name, since in found.items():
+            if now - since > STRAY_SECONDS and self._was_calm(since):
+                self._fail(f"pod {name} belongs to no incarnation of its job, and stays")
+
+    def _look_at_progress(self) -> None:
+        now = self._world.seconds()
+        for job in self._world.api.all("spottrainingjobs"):
+            name = job["metadata"]["name"]
+            shown = ((job.get("status") or {}).get("progress") or {}).get("durableStep") or 0
+            step, since = self._behind.get(name, (0, now))
+            if shown >= step:
+                self._behind[name] = (self._world.reported[name], now)
+            elif now - since > SHOW_SECONDS and self._was_calm(since) and not self._is_over(job):
+                self._fail(f"{name} has reported step {step} durable, and status says {shown}")
+
+    def _is_owned(self, pod: Object) -> bool:
+        job = self._world.job(pod["metadata"]["labels"][LABEL_JOB_NAME])
+        return job is not None and (controller_of(pod) or {}).get("uid") == job["metadata"]["uid"]
+
+    @staticmethod
+    def _is_over(job: Object) -> bool:
+        return bool((job.get("status") or {}).get("completionTime"))
+
+
+def _numbers(gangs: list[dict[str, Any]]) -> set[int]:
+    return {gang["incarnation"] for gang in gangs if gang}
