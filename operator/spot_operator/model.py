@@ -98,11 +98,40 @@ class DeadlineSpec:
     action: DeadlineAction = DeadlineAction.CONTINUE
 
 
+class RuleAction(StrEnum):
+    """The words of the Job API's podFailurePolicy."""
+
+    IGNORE = "Ignore"
+    COUNT = "Count"
+    FAIL_JOB = "FailJob"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionPattern:
+    type: str
+    status: str = "True"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRule:
+    """Matches exit codes of one container, or any of some pod conditions; never both."""
+
+    action: RuleAction
+    container: str = ""
+    """Empty: the trainer container."""
+    exit_codes: frozenset[int] = frozenset()
+    matches_others: bool = False
+    """The exit code must not be among `exit_codes`."""
+    conditions: tuple[ConditionPattern, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class FailurePolicy:
     backoff_limit: int = 6
     window_seconds: int = 3600
     out_of_memory_limit: int = 2
+    rules: tuple[FailureRule, ...] = ()
+    """The first that matches decides."""
 
 
 class PodRetention(StrEnum):
@@ -387,6 +416,8 @@ class PodView:
     init_waiting_reason: str | None = None
     init_waiting_message: str = ""
     started_any_container: bool = False
+    exit_codes: Mapping[str, int] = field(default_factory=dict)
+    """By name, of the containers that have ended."""
 
     def condition(self, type_: str) -> PodCondition | None:
         return next((c for c in self.conditions if c.type == type_), None)

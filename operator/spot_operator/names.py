@@ -57,6 +57,7 @@ class ConditionType(StrEnum):
     CAPACITY_AVAILABLE = "CapacityAvailable"
     CHECKPOINT_READY = "CheckpointReady"
     DEADLINE_AT_RISK = "DeadlineAtRisk"
+    STALLED = "Stalled"
 
 
 class Reason(StrEnum):
@@ -76,6 +77,7 @@ class Reason(StrEnum):
     DEADLINE_FEASIBLE = "DeadlineFeasible"
     DEADLINE_NEAR = "DeadlineNear"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    INVALID_COMMAND = "InvalidCommand"
     INVALID_SPEC = "InvalidSpec"
     LAUNCHING = "Launching"
     MISSING_OBJECT = "MissingObject"
@@ -83,8 +85,10 @@ class Reason(StrEnum):
     NO_CHECKPOINT_YET = "NoCheckpointYet"
     NO_SUCH_BUCKET = "NoSuchBucket"
     ON_DEMAND_ONLY = "OnDemandOnly"
+    NO_PROGRESS = "NoProgress"
     OUT_OF_MEMORY = "OutOfMemory"
     POD_CREATION_REFUSED = "PodCreationRefused"
+    POD_FAILURE_POLICY = "PodFailurePolicy"
     POD_DISRUPTED = "PodDisrupted"
     POD_LOST = "PodLost"
     POD_STARTING = "PodStarting"
@@ -98,6 +102,7 @@ class Reason(StrEnum):
     STOP_SIGNAL = "StopSignal"
     STOPPING = "Stopping"
     STORAGE_CHANGED = "StorageChanged"
+    PROGRESSING = "Progressing"
     SUSPENDED = "Suspended"
     TRAINER_REFUSED = "TrainerRefused"
     UNSCHEDULABLE = "Unschedulable"

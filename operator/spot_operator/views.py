@@ -75,6 +75,7 @@ def pod_view(pod: Json, trainer_container: str | None) -> PodView:
         trainer=_container_view(next((s for s in statuses if s.get("name") == trainer), {})),
         init_waiting_reason=init_waiting.get("reason"),
         init_waiting_message=init_waiting.get("message") or "",
+        exit_codes=_exit_codes([*statuses, *(status.get("initContainerStatuses") or [])]),
         started_any_container=any(
             _has_started(s) for s in [*statuses, *(status.get("initContainerStatuses") or [])]
         ),
@@ -109,6 +110,11 @@ def _waiting(statuses: list[Json]) -> Json:
         if waiting and waiting.get("reason") != "PodInitializing":
             return waiting
     return {}
+
+
+def _exit_codes(statuses: list[Json]) -> dict[str, int]:
+    ended = {str(s.get("name")): (s.get("state") or {}).get("terminated") for s in statuses}
+    return {name: int(state.get("exitCode", 0)) for name, state in ended.items() if state}
 
 
 def _has_started(status: Json) -> bool:

@@ -26,9 +26,11 @@ from spot_operator.api.rules import (
 from spot_operator.api.template_rules import trainer_of
 from spot_operator.model import (
     CheckpointSpec,
+    ConditionPattern,
     DeadlineAction,
     DeadlineSpec,
     FailurePolicy,
+    FailureRule,
     FallbackPolicy,
     FallbackSpec,
     InvalidSpec,
@@ -36,6 +38,7 @@ from spot_operator.model import (
     Json,
     PodRetention,
     Pool,
+    RuleAction,
     S3Location,
     VolumeLocation,
 )
@@ -195,4 +198,17 @@ def _failure_policy(given: api.FailurePolicy) -> FailurePolicy:
         backoff_limit=chosen(given.backoff_limit, defaults.backoff_limit),
         window_seconds=chosen(given.window_seconds, defaults.window_seconds),
         out_of_memory_limit=chosen(given.out_of_memory_limit, defaults.out_of_memory_limit),
+        rules=tuple(_failure_rule(rule) for rule in given.rules or ()),
+    )
+
+
+def _failure_rule(given: api.FailureRule) -> FailureRule:
+    codes = given.on_exit_codes
+    conditions = given.on_pod_conditions or ()
+    return FailureRule(
+        action=RuleAction(given.action),
+        container="" if codes is None else codes.container_name or "",
+        exit_codes=frozenset() if codes is None else frozenset(codes.values),
+        matches_others=codes is not None and codes.operator == "NotIn",
+        conditions=tuple(ConditionPattern(type=c.type, status=c.status or "True") for c in conditions),
     )

@@ -322,13 +322,30 @@ _DEADLINE: Final[tuple[Rule[api.Deadline], ...]] = (
     ),
 )
 
-_FAILURE_POLICY: Final[tuple[Rule[api.FailurePolicy], ...]] = (
+_FAILURE_RULE: Final[tuple[Rule[api.FailureRule], ...]] = (
     Rule(
-        field="rules",
-        cel="!has(self.rules) || self.rules.size() == 0",
-        message="failure rules are not supported yet; remove rules",
-        holds=lambda f: not f.rules,
+        field="onExitCodes",
+        cel="has(self.onExitCodes) || (has(self.onPodConditions) && self.onPodConditions.size() > 0)",
+        message="say which ends of a pod are meant: set either onExitCodes or onPodConditions",
+        holds=lambda r: r.on_exit_codes is not None or bool(r.on_pod_conditions),
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        field="onPodConditions",
+        cel="!has(self.onExitCodes) || !has(self.onPodConditions)",
+        message="a rule matches one kind of thing: remove either onExitCodes or onPodConditions",
+        holds=lambda r: r.on_exit_codes is None or r.on_pod_conditions is None,
         reason="FieldValueForbidden",
+    ),
+)
+
+_EXIT_CODES: Final[tuple[Rule[api.OnExitCodes], ...]] = (
+    Rule(
+        field="values",
+        cel="self.values.size() > 0",
+        message="list at least one exit code from 1 to 255",
+        holds=lambda c: bool(c.values),
+        reason="FieldValueRequired",
     ),
 )
 
@@ -343,7 +360,8 @@ RULES: Final[Mapping[type[api.Shape], tuple[Rule[Any], ...]]] = {
     api.OnDemandPool: (_price_of("3.06"),),
     api.Fallback: _FALLBACK,
     api.Deadline: _DEADLINE,
-    api.FailurePolicy: _FAILURE_POLICY,
+    api.FailureRule: _FAILURE_RULE,
+    api.OnExitCodes: _EXIT_CODES,
 }
 
 
@@ -354,5 +372,10 @@ def broken_rules(shape: api.Shape, *, path: str) -> Iterator[tuple[str, str]]:
             yield f"{path}.{rule.field}", rule.message
     for name, info in type(shape).model_fields.items():
         value = getattr(shape, name)
+        inner = f"{path}.{info.alias or name}"
         if isinstance(value, api.Shape):
-            yield from broken_rules(value, path=f"{path}.{info.alias or name}")
+            yield from broken_rules(value, path=inner)
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if isinstance(item, api.Shape):
+                    yield from broken_rules(item, path=f"{inner}[{index}]")

@@ -221,11 +221,13 @@ class OnPodCondition(Shape):
 
 class FailureRule(Shape):
     action: Literal["Ignore", "Count", "FailJob"]
-    """What a matching end of a pod means."""
+    """Ignore: run again, at no charge. Count: a failure that is charged to backoffLimit. FailJob: the
+    job has failed."""
     on_exit_codes: OnExitCodes | None = None
-    """Matches exit codes."""
+    """Matches exit codes with which the program ended by itself, not because it was told to stop.
+    Exactly one of onExitCodes and onPodConditions."""
     on_pod_conditions: Annotated[tuple[OnPodCondition, ...], Field(max_length=20)] | None = None
-    """Matches pod conditions."""
+    """Matches if the pod has any of these conditions."""
 
 
 class FailurePolicy(Shape):
@@ -236,7 +238,8 @@ class FailurePolicy(Shape):
     out_of_memory_limit: FailureLimit | None = None
     """Times the program may run out of memory before the job fails. Unset: 2."""
     rules: Annotated[tuple[FailureRule, ...], Field(max_length=20)] | None = None
-    """Not supported yet."""
+    """What certain ends of a pod mean; the first rule that matches decides. What none matches is judged by
+    what is known of the pod and its node."""
 
 
 class Spec(Shape):

@@ -12,7 +12,13 @@ from typing import Final
 
 from spot_operator.decide import restarts
 from spot_operator.decide.capacity import latest_spot_time, reserve_seconds
-from spot_operator.decide.conditions import derive_message, derive_phase, is_finished, with_condition
+from spot_operator.decide.conditions import (
+    derive_message,
+    derive_phase,
+    is_finished,
+    is_true,
+    with_condition,
+)
 from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.endings import judge, judge_predecessor
@@ -139,6 +145,27 @@ def assess_deadline(draft: Draft) -> Draft:
     )
 
 
+def assess_progress(draft: Draft) -> Draft:
+    """Say that the run is paid for and does not get on: nothing else would look wrong."""
+    status = draft.status
+    step = status.progress.durable_step
+    repeats = restarts.stalled_restarts(status.recent_restarts, step)
+    was_stalled = is_true(status, ConditionType.STALLED)
+    if status.claims and repeats >= restarts.STALLED_RESTARTS:
+        return draft.note(
+            ConditionType.STALLED,
+            True,
+            Reason.NO_PROGRESS,
+            f"{repeats} incarnations in a row ended at durable step {step or 0}; a shorter "
+            "checkpoint.interval, on-demand capacity or a longer grace period would help",
+        )
+    if not was_stalled:
+        return draft
+    return draft.note(
+        ConditionType.STALLED, False, Reason.PROGRESSING, f"durable progress at step {step or 0}"
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     take_stock,
     reconsider_verdicts,
@@ -150,6 +177,7 @@ STEPS: Final[tuple[Step, ...]] = (
     create_missing,
     note_pods,
     assess_deadline,
+    assess_progress,
 )
 
 
@@ -203,7 +231,7 @@ def _conclude(draft: Draft) -> Decision:
             note.message,
             now=draft.now,
             generation=generation,
-            keep_message=note.type is ConditionType.DEADLINE_AT_RISK,
+            keep_message=note.type in KEPT_MESSAGES,
         )
     status = replace(status, phase=derive_phase(status))
     status = replace(status, message=derive_message(status))
@@ -247,12 +275,16 @@ def _refuse(observation: Observation, invalid: InvalidSpec, now: datetime) -> De
     return Decision(status=status, events=_condition_events(observation.status, status))
 
 
+KEPT_MESSAGES: Final = frozenset({ConditionType.DEADLINE_AT_RISK, ConditionType.STALLED})
+"""Conditions whose sentences tell numbers that move by themselves."""
+
 EVENT_CONDITIONS: Final = {
     (ConditionType.ACCEPTED, False): "Warning",
     (ConditionType.DEADLINE_AT_RISK, True): "Warning",
     (ConditionType.SUSPENDED, True): "Normal",
     (ConditionType.SUSPENDED, False): "Normal",
     (ConditionType.CAPACITY_AVAILABLE, False): "Warning",
+    (ConditionType.STALLED, True): "Warning",
 }
 
 WARNED_POD_REASONS: Final = frozenset(

@@ -63,6 +63,7 @@ def _case(draft: Draft, gang: Gang, fates: tuple[PodFate, ...]) -> Case:
     return Case(
         fate=fates[0],
         gang=gang,
+        spec=draft.spec,
         history=draft.status.recent_restarts,
         progress=draft.status.progress,
         now=draft.now,
@@ -207,5 +208,9 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         return fail(draft, *exceeded)
     if draft.status.gang is not None:
         return draft  # its successor is there
-    delay = restarts.delay_seconds(draft.status.recent_restarts, draft.settings)
+    delay = restarts.delay_seconds(
+        draft.status.recent_restarts,
+        draft.settings,
+        spread=restarts.spread_of(draft.observation.uid, gang.incarnation),
+    )
     return draft.with_status(next_launch_time=draft.now + timedelta(seconds=delay) if delay else None)

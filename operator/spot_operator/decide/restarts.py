@@ -4,6 +4,7 @@ Every counter derives from the recorded restarts. The first restart is immediate
 back-off starts with the second ending of the same kind in a row without durable progress.
 """
 
+import hashlib
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +19,16 @@ IMMEDIATE: Final = frozenset({Cause.INTERRUPTION, Cause.NODE_LOST, Cause.REQUEST
 
 MISSING_OBJECT_MAX_SECONDS: Final = 60
 """A missing object heals when somebody creates it: look often enough that they notice."""
+
+MAX_SPREAD: Final = 0.25
+"""By how much of itself a delay is spread."""
+
+STALLED_RESTARTS: Final = 4
+"""So many endings in a row at one durable step: work is paid for and comes to nothing."""
+
+PROGRAMS_FAULT: Final = frozenset({Cause.FAILURE, Cause.OUT_OF_MEMORY})
+PLANNED: Final = frozenset({Cause.REQUESTED, Cause.CAPACITY_CHANGE})
+"""Endings that say nothing about whether the job gets on."""
 
 ALWAYS_DELAYED: Final = frozenset({Cause.MISSING_OBJECT})
 """Delayed from the first time on: an immediate retry cannot find what did not exist."""
@@ -72,6 +83,14 @@ def exceeded_limit(status: JobStatus, spec: JobSpec, now: datetime) -> tuple[Rea
             f"(failurePolicy.outOfMemoryLimit is {policy.out_of_memory_limit}); "
             "raise the container's memory limit or lower the batch size",
         )
+    repeats = charged_without_progress(status.recent_restarts)
+    if repeats > policy.backoff_limit:
+        step = status.recent_restarts[-1].durable_step
+        return (
+            Reason.NO_PROGRESS if failures <= policy.backoff_limit else Reason.BACKOFF_LIMIT_EXCEEDED,
+            f"failed {repeats} times in a row at durable step {step or 0} (failurePolicy.backoffLimit is "
+            f"{policy.backoff_limit}); see status.lastFailure",
+        )
     if failures > policy.backoff_limit:
         return (
             Reason.BACKOFF_LIMIT_EXCEEDED,
@@ -79,6 +98,31 @@ def exceeded_limit(status: JobStatus, spec: JobSpec, now: datetime) -> tuple[Rea
             f"(failurePolicy.backoffLimit is {policy.backoff_limit}); see status.lastFailure",
         )
     return None
+
+
+def charged_without_progress(restarts: tuple[Restart, ...]) -> int:
+    """Charged failures since the last durable progress; what was taken away in between does not count.
+
+    However far apart they are: a program that always fails at the same step is never done.
+    """
+    if not restarts or restarts[-1].durable_step is None:
+        return 0
+    count = 0
+    for restart in reversed(restarts):
+        if restart.durable_step != restarts[-1].durable_step:
+            break
+        count += restart.charged
+    return count
+
+
+def stalled_restarts(restarts: tuple[Restart, ...], durable_step: int | None) -> int:
+    """How many endings in a row, newest first, found the run at this durable step; planned ones aside."""
+    count = 0
+    for restart in reversed(restarts):
+        if restart.durable_step != durable_step:
+            break
+        count += restart.cause not in PLANNED
+    return count
 
 
 def repeats_without_progress(restarts: tuple[Restart, ...]) -> int:
@@ -94,8 +138,18 @@ def repeats_without_progress(restarts: tuple[Restart, ...]) -> int:
     return repeats
 
 
-def delay_seconds(restarts: tuple[Restart, ...], settings: PolicySettings) -> int:
-    """Seconds to wait before the next launch, after the newest restart."""
+def spread_of(job_uid: str, incarnation: int) -> float:
+    """A number in [0, 1) that differs from job to job, and is the same whoever asks."""
+    digest = hashlib.sha256(f"{job_uid}/{incarnation}".encode()).digest()
+    return int.from_bytes(digest[:4]) / 2**32
+
+
+def delay_seconds(restarts: tuple[Restart, ...], settings: PolicySettings, *, spread: float = 0.0) -> int:
+    """Seconds to wait before the next launch, after the newest restart.
+
+    `spread` in [0, 1) makes it up to a quarter longer, so that jobs that failed together do not all
+    come back together.
+    """
     repeats = repeats_without_progress(restarts)
     if repeats == 0 or restarts[-1].cause in IMMEDIATE:
         return 0
@@ -105,4 +159,6 @@ def delay_seconds(restarts: tuple[Restart, ...], settings: PolicySettings) -> in
     longest = settings.backoff_max_seconds
     if restarts[-1].cause is Cause.MISSING_OBJECT:
         longest = min(longest, MISSING_OBJECT_MAX_SECONDS)
-    return min(settings.backoff_base_seconds << min(doublings, 16), longest)
+    delay = min(settings.backoff_base_seconds << min(doublings, 16), longest)
+    is_spread = restarts[-1].cause not in ALWAYS_DELAYED
+    return delay + int(delay * MAX_SPREAD * spread * is_spread)

@@ -55,6 +55,16 @@ HINT_CONDITIONS: Final = frozenset(
 )
 
 RECLAIM_CONDITIONS: Final = frozenset({"PreemptionScheduled", "PreemptScheduled", "GCESpotPreempting"})
+BAD_DEVICE_CONDITIONS: Final = {
+    "AcceleratedHardwareReady": "False",
+    "GPUMissing": "True",
+    "NVLinkStatusInactive": "True",
+    "XIDErrors": "True",
+    "UnhealthyNvidiaDevicePlugin": "True",
+    "kubernetes.azure.com/NodeHealthy": "False",
+}
+"""By type: the status that says that the node's accelerator is broken."""
+
 RECLAIM_EVENTS: Final = frozenset(
     {"SpotInterrupted", "SpotInterruption", "PreemptScheduled", "ImpendingNodeTermination"}
 )
@@ -145,6 +155,14 @@ def find_taint(node: NodeView, key: str) -> Taint | None:
 def is_shut_down(node: NodeView) -> bool:
     """A human or the cloud says that the machine is off: nothing on it can still run."""
     return any(taint.key in (TAINT_OUT_OF_SERVICE, TAINT_CLOUD_SHUTDOWN) for taint in node.taints)
+
+
+def bad_device(node: NodeView) -> str | None:
+    """The condition that says that an accelerator of the node is broken."""
+    for condition in node.conditions:
+        if BAD_DEVICE_CONDITIONS.get(condition.type) == condition.status:
+            return f"{condition.type}={condition.status}"
+    return None
 
 
 def is_ready(node: NodeView) -> bool:

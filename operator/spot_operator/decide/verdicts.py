@@ -13,18 +13,21 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
+from spot_operator.decide.failure_rules import first_match
 from spot_operator.decide.fates import Fate, PodFate
-from spot_operator.decide.signals import SHUTDOWN_MESSAGE, is_ready
+from spot_operator.decide.signals import SHUTDOWN_MESSAGE, bad_device, is_ready
 from spot_operator.model import (
     UNKNOWN,
     ContainerTermination,
     Gang,
+    JobSpec,
     NodeView,
     Observation,
     PodCondition,
     PolicySettings,
     Progress,
     Restart,
+    RuleAction,
 )
 from spot_operator.names import CapacityType, Cause, Reason, StopReason
 from spot_trainer.contract import ExitCode, Outcome, OutcomeKind, OutcomeReason, parse_outcome
@@ -36,6 +39,15 @@ UPGRADE_WINDOW: Final = timedelta(minutes=5)
 """A spot node that vanishes this soon after an eviction was being reclaimed."""
 
 MAX_STOPS_WITHOUT_PROGRESS: Final = 3
+
+MAX_PRESSURE_NODES: Final = 3
+"""Evicted for pressure on so many nodes without progress: it is the program that needs more."""
+
+COMMAND_ERRORS: Final = frozenset({2, 126, 127})
+"""A shell's or an argument parser's word for a command line that cannot work."""
+
+COMMAND_ERROR_SECONDS: Final = 60.0
+"""A command line that cannot work ends sooner than this."""
 
 
 class Ending(Enum):
@@ -64,6 +76,7 @@ class Case:
 
     fate: PodFate
     gang: Gang
+    spec: JobSpec
     history: tuple[Restart, ...]
     progress: Progress
     now: datetime
@@ -127,6 +140,34 @@ class Case:
             self.deletion_requested_time,
         ]
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """The exit code is the program's own, not that of whoever stopped it or took its machine."""
+        termination = self.termination
+        return (
+            termination is not None
+            and termination.reason != "ContainerStatusUnknown"
+            and self.fate.node is not None
+            and self.ended_before_stop()
+        )
+
+    @property
+    def outcome_is_a_stop(self) -> bool:
+        """The trainer library has said itself why it ends, and that is no failure."""
+        outcome = self.outcome
+        is_kind = outcome is not None and outcome.kind is not OutcomeKind.FAILED
+        return is_kind or self.exit_code in (ExitCode.STOPPED, ExitCode.FENCED)
+
+    @property
+    def without_progress(self) -> tuple[Restart, ...]:
+        """The newest restarts, back to the last durable progress."""
+        found = []
+        for restart in reversed(self.history):
+            if restart.durable_step != self.durable_step:
+                break
+            found.append(restart)
+        return tuple(found)
 
     def ended_before_stop(self) -> bool:
         """The container ended by itself, clearly before anything told it to."""
@@ -196,6 +237,43 @@ def row_0_intentional_stop(case: Case) -> Verdict | None:
         return None  # its machine had been gone before anybody wished it to stop
     cause = Cause.CAPACITY_CHANGE if stop.reason is StopReason.CAPACITY_CHANGE else Cause.REQUESTED
     return _uncharged("0", cause, f"stopped by the operator: {stop.message}")
+
+
+def row_failure_rule(case: Case) -> Verdict | None:
+    """failurePolicy.rules: the user knows the program better than any table."""
+    pod = case.fate.pod
+    if pod is None or case.outcome_is_a_stop:
+        return None
+    matched = first_match(
+        case.spec.failure_policy.rules,
+        pod,
+        trainer=case.spec.trainer_container,
+        is_own_end=case.ended_by_itself,
+    )
+    if matched is None:
+        return None
+    index, what = matched
+    match case.spec.failure_policy.rules[index].action:
+        case RuleAction.FAIL_JOB:
+            return Verdict(
+                ending=Ending.FAIL,
+                row="20",
+                evidence=what,
+                reason=Reason.POD_FAILURE_POLICY,
+                message=f"{what}, matching the FailJob rule at index {index} of failurePolicy.rules",
+            )
+        case RuleAction.IGNORE:
+            evidence = f"{what}, ignored by failurePolicy.rules[{index}]"
+            return _uncharged("20", Cause.FAILURE, evidence)
+        case RuleAction.COUNT:
+            return _application_failure(case, "20", f"{what}, counted by failurePolicy.rules[{index}]")
+
+
+def row_3_queue_preemption(case: Case) -> Verdict | None:
+    condition = case.fate.pod.condition("TerminationTarget") if case.fate.pod is not None else None
+    if condition is None or condition.status != "True":
+        return None
+    return _uncharged("3", Cause.SCHEDULER_PREEMPTION, f"TerminationTarget {condition.reason}".strip())
 
 
 def row_2_out_of_memory(case: Case) -> Verdict | None:
@@ -301,10 +379,24 @@ def row_11_bad_device(case: Case) -> Verdict | None:
     return _uncharged("11", Cause.NODE_LOST, "DisruptionTarget DeletionByDeviceTaintManager")
 
 
+def row_11_bad_node_device(case: Case) -> Verdict | None:
+    """A program that fails where the node itself says that its accelerator is broken is not to blame."""
+    node = case.fate.node
+    if case.exit_code in (None, 0) or not isinstance(node, NodeView):
+        return None
+    broken = bad_device(node)
+    return None if broken is None else _uncharged("11", Cause.NODE_LOST, f"the node says {broken}")
+
+
 def row_12_node_pressure(case: Case) -> Verdict | None:
     pod = case.fate.pod
     if pod is None or pod.status_reason not in ("Evicted", "Preempting"):
         return None
+    nodes = {r.node_name for r in case.without_progress if r.row == "12"} | {case.fate.record.node_name}
+    if case.disruption is not None and len(nodes) > MAX_PRESSURE_NODES:
+        return _application_failure(
+            case, "12", f"evicted under pressure on {len(nodes)} nodes: raise the container's requests"
+        )
     if case.disruption is not None or pod.status_reason == "Preempting":
         return _uncharged("12", Cause.NODE_PRESSURE, f"kubelet: {pod.status_reason}")
     return _application_failure(case, "13", f"evicted for its own limit: {pod.status_message}")
@@ -315,6 +407,35 @@ def row_14_never_admitted(case: Case) -> Verdict | None:
     if pod is None or pod.phase != "Failed" or pod.started_any_container or not pod.status_reason:
         return None
     return _uncharged("14", Cause.INFRASTRUCTURE, f"kubelet refused the pod: {pod.status_reason}")
+
+
+def row_15_never_started(case: Case) -> Verdict | None:
+    """The runtime could not start the container: the node, or the image, before the program."""
+    termination = case.termination
+    if termination is None or termination.reason not in ("StartError", "ContainerCannotRun"):
+        return None
+    return _uncharged("15", Cause.INFRASTRUCTURE, f"{termination.reason}: the container could not start")
+
+
+def row_20_command_error(case: Case) -> Verdict | None:
+    """It never got anywhere, and will not when it is started again."""
+    termination, began = case.termination, case.fate.record.started_time
+    if case.exit_code not in COMMAND_ERRORS or not case.ended_by_itself or termination is None:
+        return None
+    has_run = case.progress.step is not None or case.durable_step is not None
+    if has_run or began is None or termination.finished_at is None:
+        return None
+    if (termination.finished_at - began).total_seconds() >= COMMAND_ERROR_SECONDS:
+        return None
+    what = f"exit code {case.exit_code} within {COMMAND_ERROR_SECONDS:.0f} s, before any progress"
+    return Verdict(
+        ending=Ending.FAIL,
+        row="20",
+        evidence=what,
+        reason=Reason.INVALID_COMMAND,
+        message=f"{what}: the command or its arguments cannot work; see the pod's log. A rule in "
+        "failurePolicy.rules can say otherwise",
+    )
 
 
 def row_17_stopped_on_purpose(case: Case) -> Verdict | None:
@@ -379,6 +500,15 @@ def row_23_vanished(case: Case) -> Verdict | None:
     return None
 
 
+def row_16_active_deadline(case: Case) -> Verdict | None:
+    pod = case.fate.pod
+    if pod is None or pod.status_reason != "DeadlineExceeded":
+        return None
+    return _application_failure(
+        case, "16", "activeDeadlineSeconds of the template is over; spec.deadline is the job's own"
+    )
+
+
 def row_21_application_failure(case: Case) -> Verdict:
     termination = case.termination
     if termination is None:
@@ -398,7 +528,9 @@ ROWS: Final[tuple[Row, ...]] = (
     row_1_success,
     row_17b_trainer_refused,
     row_0_intentional_stop,
+    row_failure_rule,
     row_2_out_of_memory,
+    row_3_queue_preemption,
     row_4_scheduler_preemption,
     row_22_left_in_the_middle,
     row_22_finished_by_itself,
@@ -410,12 +542,16 @@ ROWS: Final[tuple[Row, ...]] = (
     row_8_voluntary,
     row_10_node_lost,
     row_11_bad_device,
+    row_11_bad_node_device,
     row_12_node_pressure,
     row_14_never_admitted,
+    row_15_never_started,
+    row_16_active_deadline,
     row_17_stopped_on_purpose,
     row_18_deleted_by_someone,
     row_22_exit_zero_when_told,
     row_23_vanished,
+    row_20_command_error,
     row_21_application_failure,
 )
 
