@@ -16,11 +16,24 @@ from spot_operator.model import NodeView
 from spot_operator.views import controller_of, incarnation_of, is_terminal, node_view
 
 Json = Mapping[str, Any]
+JOURNAL_SECONDS: Final = 15 * 60.0
+"""How long a node is remembered that has gone: longer than any verdict on its pods may take."""
+
 LAST_SEEN_PODS: Final = 4096
 """Enough for every pod of a large cluster that is ending at one time; older ones are forgotten."""
 
 JobKey = tuple[str, str]
 """Namespace and name of a job."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The last of a node, in monotonic seconds."""
+
+    view: NodeView
+    gone: float
+    signal_heard: float | None
+    """When it was first heard to show a stop signal."""
 
 
 class NodeCache:
@@ -32,6 +45,22 @@ class NodeCache:
         self._jobs_on: dict[str, set[JobKey]] = {}
         self._nodes_of: dict[JobKey, frozenset[str]] = {}
         self._signal_heard: dict[str, float] = {}
+        self._gone: OrderedDict[str, Gone] = OrderedDict()
+
+    def now(self) -> float:
+        """Monotonic seconds, as in what is remembered here."""
+        return self._clock()
+
+    def gone(self, uid: str) -> "Gone | None":
+        """How a node looked last that has gone within a quarter of an hour, by its UID."""
+        return self._gone.get(uid)
+
+    def _forget_node(self, name: str) -> None:
+        now = self._clock()
+        view = self._nodes.pop(name)
+        self._gone[view.uid] = Gone(view, gone=now, signal_heard=self._signal_heard.pop(name, None))
+        while self._gone and next(iter(self._gone.values())).gone < now - JOURNAL_SECONDS:
+            self._gone.popitem(last=False)
 
     def get(self, name: str) -> NodeView | None:
         """None: not heard of, which is not the same as absent."""
@@ -64,16 +93,22 @@ class NodeCache:
         if deleted:
             # A late DELETED of an earlier node of this name must not hide the present one.
             if known is not None and known.uid == node["metadata"]["uid"]:
-                del self._nodes[name]
-                self._signal_heard.pop(name, None)
+                self._nodes[name] = node_view(node)  # the last word may say more than all before it
+                self._note_signal(name)
+                self._forget_node(name)
             return self.jobs_on(name)
         view = node_view(node)
+        if known is not None and known.uid != view.uid:
+            self._forget_node(name)
         self._nodes[name] = view
-        if not has_stop_signal(view):
+        self._note_signal(name)
+        return self.jobs_on(name) if view != known else frozenset()
+
+    def _note_signal(self, name: str) -> None:
+        if not has_stop_signal(self._nodes[name]):
             self._signal_heard.pop(name, None)
         elif name not in self._signal_heard:
             self._signal_heard[name] = self._clock()
-        return self.jobs_on(name) if view != known else frozenset()
 
     def replace_all(self, nodes: Iterable[Json]) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose nodes differ from what was believed."""
@@ -81,8 +116,7 @@ class NodeCache:
         gone = self._nodes.keys() - listed.keys()
         woken = [self.jobs_on(name) for name in gone] + [self.hear(node) for node in listed.values()]
         for name in gone:
-            del self._nodes[name]
-            self._signal_heard.pop(name, None)
+            self._forget_node(name)
         return frozenset().union(*woken)
 
 

@@ -287,6 +287,20 @@ class RestartCounts:
     requested: int = 0
 
 
+class AvoidKind(StrEnum):
+    NODE = "Node"
+    ZONE = "Zone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Avoidance:
+    """Where the next pods would rather not go; a preference, never a prohibition."""
+
+    kind: AvoidKind
+    value: str
+    until: datetime
+
+
 @dataclass(frozen=True, kw_only=True)
 class CapacityStatus:
     type: CapacityType
@@ -358,6 +372,7 @@ class JobStatus:
     restarts: RestartCounts = RestartCounts()
     recent_restarts: tuple[Restart, ...] = ()
     """Newest last, at most 50."""
+    avoid: tuple[Avoidance, ...] = ()
     progress: Progress = Progress()
     checkpoint: CheckpointStatus | None = None
     cost: Cost = Cost()
@@ -456,6 +471,15 @@ class NodeView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GoneNode:
+    """How a node looked last whose object is gone."""
+
+    view: NodeView
+    signal_time: datetime | None
+    """When it was first heard to show a stop signal."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The newest accepted progress report of the job, merged by lineage."""
 
@@ -500,6 +524,8 @@ class Observation:
     """Every node named by a pod, a pod record or a restart younger than ten minutes.
 
     None is known to be absent (live read); a node of another UID than recorded is a new one."""
+    gone_nodes: Mapping[str, GoneNode] = field(default_factory=dict)
+    """By UID: nodes of the job's pods that have gone within a quarter of an hour."""
     report: Report | None = None
     refusal: PodRefusal | None = None
     created_uids: Mapping[str, str] = field(default_factory=dict)
@@ -528,6 +554,8 @@ class PolicySettings:
     hand_over: bool = True
     """The next pod is created while the last one still saves, where nothing forbids it."""
     complete_hold_seconds: int = 10
+    settle_seconds: int = 90
+    """How long after a failure the loss of its node still takes the blame; a job does not fail sooner."""
     backoff_base_seconds: int = 10
     backoff_max_seconds: int = 300
     on_demand_reserve_seconds: int = 120

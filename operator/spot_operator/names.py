@@ -21,6 +21,8 @@ LABEL_RANK: Final = f"{GROUP}/rank"
 LABEL_CAPACITY_TYPE: Final = f"{GROUP}/capacity-type"
 LABEL_LEADER: Final = f"{GROUP}/leader"
 
+LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
+LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 ANNOTATION_CONTRACT_VERSION: Final = f"{GROUP}/contract-version"

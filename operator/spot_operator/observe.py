@@ -18,6 +18,7 @@ from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFo
 from spot_operator.logs import Log
 from spot_operator.model import (
     UNKNOWN,
+    GoneNode,
     JobSpec,
     JobStatus,
     NodeView,
@@ -100,6 +101,7 @@ class Observer:
         names |= {record.node_name for record in records_of(status) if record.node_name}
         names |= _nodes_of_recent(status.recent_restarts, self._clock())
         self._nodes.place((namespace, name), names)
+        nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods))
         return Observation(
             namespace=namespace,
             name=name,
@@ -110,7 +112,8 @@ class Observer:
             status=status,
             pods=pods,
             departed=self._departed(uid, pods, trainer),
-            nodes=await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods)),
+            nodes=nodes,
+            gone_nodes=await self._journal(status, nodes),
             report=self._reports.get(uid),
             refusal=refusal,
             deletion_requested=metadata.get("deletionTimestamp") is not None,
@@ -168,6 +171,25 @@ class Observer:
         if has_stop_signal(node):
             return await self._with_events(node)
         return node
+
+    async def _journal(
+        self, status: JobStatus, nodes: Mapping[str, NodeView | Unknown | None]
+    ) -> dict[str, GoneNode]:
+        """What is remembered of the nodes under the job's pods that are there no more."""
+        found = {}
+        for record in records_of(status):
+            if record.node_name is None or record.node_uid is None:
+                continue
+            node = nodes.get(record.node_name, UNKNOWN)
+            if node is UNKNOWN or (isinstance(node, NodeView) and node.uid == record.node_uid):
+                continue
+            gone = self._nodes.gone(record.node_uid)
+            if gone is None or gone.signal_heard is None:
+                continue
+            age = timedelta(seconds=self._nodes.now() - gone.signal_heard)
+            view = gone.view if record.notice is not None else await self._with_events(gone.view)
+            found[record.node_uid] = GoneNode(view=view, signal_time=self._clock() - age)
+        return found
 
     async def _with_events(self, node: NodeView) -> NodeView:
         """Add why the node is going; without the right to read that, go on without it."""

@@ -7,6 +7,7 @@ import pytest
 
 from spot_operator.decide import decide, restarts
 from spot_operator.model import (
+    UNKNOWN,
     ConditionPattern,
     Decision,
     FailurePolicy,
@@ -221,7 +222,8 @@ def at_step(step: int | None, *causes: Cause) -> tuple[Restart, ...]:
 def crash_at(step_: int, history: tuple[Restart, ...], limit: int = 3) -> Decision:
     status = make_status(recent_restarts=history, progress=Progress(step=step_, durable_step=step_))
     spec = make_spec(failure_policy=FailurePolicy(backoff_limit=limit, window_seconds=60))
-    return step(make_observation(spec=spec, status=status, pods=(make_ended_pod(1),)))
+    settings = replace(SETTINGS, settle_seconds=0)
+    return decide(make_observation(spec=spec, status=status, pods=(make_ended_pod(1),)), NOW, settings)
 
 
 def test_a_program_that_always_fails_at_one_step_fails_however_far_apart() -> None:
@@ -289,3 +291,72 @@ def test_a_taint_is_no_reason_to_ignore_a_rule() -> None:
     node = make_node(taints=(Taint(key="aws-node-termination-handler/rebalance-recommendation"),))
     decision = ended(rule(RuleAction.FAIL_JOB, 42), nodes={"spot-a": node})
     assert decision.status.phase is Phase.FAILED
+
+
+# --- the settle window ----------------------------------------------------------------------
+
+
+OUT_OF_REACH = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW)
+ONE = make_spec(failure_policy=FailurePolicy(backoff_limit=0))
+
+
+def crash(**changes: Any) -> Decision:
+    """The program ends with 1 while its node looks well; that is one more than the limit allows."""
+    return step(make_observation(spec=ONE, pods=(make_ended_pod(1),), **changes))
+
+
+def afterwards(decision: Decision, node: Any, after: float) -> Decision:
+    pods = (make_ended_pod(1),)
+    observation = make_observation(spec=ONE, status=decision.status, pods=pods, nodes={"spot-a": node})
+    return step(observation, after=after)
+
+
+def test_a_failure_fails_the_job_only_when_its_node_has_outlived_it_by_the_window() -> None:
+    first = crash()
+    assert (failed(first.status), first.next_look) == (None, seconds(90))
+    ready = next(c for c in first.status.conditions if c.type is ConditionType.PODS_READY)
+    assert ready.reason == Reason.SETTLING
+    soon = afterwards(first, make_node(), 89)
+    assert (failed(soon.status), soon.actions) == (None, ())
+    late = afterwards(first, make_node(), 90)
+    assert (failed(late.status) or ("", ""))[0] == Reason.BACKOFF_LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    ("node", "row", "evidence"),
+    [
+        (None, "9", "exit code 1; its node was gone 40 s later"),
+        (make_node(uid="another"), "9", "exit code 1; its node was gone 40 s later"),
+        (
+            make_node(
+                taints=(Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW),)
+            ),
+            "10",
+            "exit code 1; its node was out of reach 40 s later",
+        ),
+    ],
+    ids=["gone", "reused name", "out of reach"],
+)
+def test_a_machine_that_dies_within_the_window_takes_the_blame(node: Any, row: str, evidence: str) -> None:
+    later = afterwards(crash(), node, 40)
+    (restart,) = later.status.recent_restarts
+    assert (restart.row, restart.cause, restart.charged) == (row, Cause.INTERRUPTION, False)
+    assert restart.evidence == evidence
+    assert (later.status.restarts.failures, later.status.restarts.interruptions) == (0, 1)
+    assert [type(action).__name__ for action in later.actions] == ["CreatePod"]
+
+
+@pytest.mark.parametrize("node", [make_node(), UNKNOWN], ids=["well", "could not be read"])
+def test_without_evidence_the_blame_stays(node: Any) -> None:
+    assert afterwards(crash(), node, 40).status.recent_restarts[0].charged
+
+
+def test_a_machine_that_dies_after_the_window_changes_nothing() -> None:
+    status = replace(crash().status, next_launch_time=None)
+    observation = make_observation(spec=make_spec(), status=status, nodes={"spot-a": None})
+    assert step(observation, after=91).status.recent_restarts[0].charged
+
+
+def test_a_failure_below_the_limit_starts_again_at_once() -> None:
+    decision = step(make_observation(pods=(make_ended_pod(1),)))
+    assert [type(action).__name__ for action in decision.actions] == ["CreatePod"]

@@ -437,7 +437,8 @@ def test_durable_progress_resets_the_back_off() -> None:
 def test_the_backoff_limit_fails_the_job_and_says_where_to_look() -> None:
     spec = make_spec(failure_policy=FailurePolicy(backoff_limit=1))
     status = make_status(recent_restarts=(interruption(60, cause=Cause.FAILURE, charged=True),))
-    decision = step(make_observation(spec=spec, status=status, pods=(make_ended_pod(1),)))
+    held = step(make_observation(spec=spec, status=status, pods=(make_ended_pod(1),)))
+    decision = step(make_observation(spec=spec, status=held.status, pods=(make_ended_pod(1),)), after=90)
     assert condition(decision.status, ConditionType.FAILED) == (True, Reason.BACKOFF_LIMIT_EXCEEDED)
     assert decision.status.last_failure is not None
     assert (decision.status.last_failure.exit_code, created(decision)) == (1, [])

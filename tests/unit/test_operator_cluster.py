@@ -72,3 +72,46 @@ def test_only_the_end_of_a_live_pod_is_news() -> None:
 
 def test_pod_without_a_controller_is_nobodys() -> None:
     assert PodBook().hear({"metadata": {"name": "x", "namespace": "n", "uid": "u"}}) == (None, False)
+
+
+def test_the_journal_keeps_how_a_node_looked_last_and_since_when_it_said_so() -> None:
+    now = 7.0
+    cache = NodeCache(lambda: now)
+    cache.hear(make_node())
+    now = 20.0
+    cache.hear(make_node(taint="karpenter.sh/disrupted"))
+    now = 50.0
+    cache.hear(make_node(taint="karpenter.sh/disrupted"), deleted=True)
+    gone = cache.gone("uid-1")
+    assert gone is not None
+    assert ([t.key for t in gone.view.taints], gone.signal_heard) == (["karpenter.sh/disrupted"], 20.0)
+
+
+def test_the_last_word_of_a_node_may_be_its_first_signal() -> None:
+    cache = make_cache()
+    cache.hear(make_node(taint="karpenter.sh/disrupted"), deleted=True)
+    gone = cache.gone("uid-1")
+    assert gone is not None
+    assert gone.signal_heard == 7.0
+
+
+def test_a_node_that_came_back_under_its_name_or_vanished_from_a_listing_is_in_the_journal() -> None:
+    cache = make_cache()
+    cache.hear(make_node(taint="karpenter.sh/disrupted"))
+    cache.hear(make_node(uid="uid-2"))
+    gone = cache.gone("uid-1")
+    assert gone is not None
+    assert gone.signal_heard == 7.0
+    assert cache.signal_heard("spot-1") is None
+    cache.replace_all([])
+    assert cache.gone("uid-2") is not None
+
+
+def test_the_journal_forgets_after_a_quarter_of_an_hour() -> None:
+    now = 0.0
+    cache = NodeCache(lambda: now)
+    for uid, gone_at in (("a", 0.0), ("b", 600.0), ("c", 901.0)):
+        now = gone_at
+        cache.hear(make_node(uid=uid))
+        cache.hear(make_node(uid=uid), deleted=True)
+    assert [cache.gone(uid) is not None for uid in "abc"] == [False, True, True]

@@ -97,9 +97,11 @@ def reconsider_verdicts(draft: Draft) -> Draft:
     status = draft.status
     counts, renewed = status.restarts, []
     for restart in status.recent_restarts:
-        better = upgraded(restart, draft.observation, draft.now)
+        better = upgraded(restart, draft.observation, draft.now, draft.settings)
         if better != restart:
             counts = restarts.recount(counts, restart.cause, better.cause)
+            if restart.charged and not better.charged and status.gang is None:
+                draft = draft.with_status(next_launch_time=None)  # nothing is held against the program
             draft = draft.say(
                 "Normal", str(better.cause), f"incarnation {better.incarnation}: {better.evidence}"
             )

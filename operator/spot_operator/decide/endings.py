@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from spot_operator.decide import restarts
+from spot_operator.decide import avoid, restarts
 from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate
@@ -148,6 +148,18 @@ def fail(draft: Draft, reason: Reason | str, message: str) -> Draft:
     return draft.say("Warning", str(reason), message).finish()
 
 
+def wait_to_settle(draft: Draft, until: datetime) -> Draft:
+    """The limit is reached by a failure that a dying machine may turn out to have caused."""
+    gang = draft.status.gang
+    draft = draft.with_status(next_launch_time=until) if gang is None else draft
+    return draft.note(
+        ConditionType.PODS_READY,
+        False,
+        Reason.SETTLING,
+        "the last failure reaches failurePolicy.backoffLimit; making sure that its node is not to blame",
+    ).look_at(until)
+
+
 def _remember_failure(draft: Draft, case: Case, verdict: Verdict) -> Draft:
     if verdict.ending is Ending.RELAUNCH and verdict.cause not in FAILURES:
         return draft
@@ -193,6 +205,7 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         node_uid=case.fate.record.node_uid,
     )
     draft = replace(draft, status=restarts.record(draft.status, restart))
+    draft = avoid.after(draft, verdict.cause, case.fate.record)
     blame = "Warning" if verdict.charged or verdict.cause in FAILURES else "Normal"
     lost_text = f", {lost} steps to repeat" if lost else ""
     draft = draft.say(
@@ -205,7 +218,8 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         draft = draft.note(ConditionType.CHECKPOINT_READY, False, Reason.NO_SUCH_BUCKET, verdict.message)
     exceeded = restarts.exceeded_limit(draft.status, draft.spec, draft.now)
     if exceeded is not None:
-        return fail(draft, *exceeded)
+        settles = restarts.settle_time(restart, draft.settings)
+        return fail(draft, *exceeded) if settles is None else wait_to_settle(draft, settles)
     if draft.status.gang is not None:
         return draft  # its successor is there
     delay = restarts.delay_seconds(

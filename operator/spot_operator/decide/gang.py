@@ -47,8 +47,8 @@ def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodR
 
 def _refresh_node(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:
     node = node_of(record, None, observation)
-    if node is None and record.node_gone_time is None:
-        return replace(record, node_gone_time=now)
+    if node is None:
+        return _refresh_gone(record, observation, now)
     if not isinstance(node, NodeView):
         return record
     unreachable_time = record.unreachable_time
@@ -63,6 +63,15 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
         notice=notice_of(node, record.notice, now),
         hint=hint_of(node, record.hint, now),
     )
+
+
+def _refresh_gone(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:
+    """The last that was seen of the node may say why it went."""
+    record = replace(record, node_gone_time=record.node_gone_time or now)
+    last = observation.gone_nodes.get(record.node_uid or "")
+    if last is None or record.notice is not None:
+        return record
+    return replace(record, notice=notice_of(last.view, None, last.signal_time or now))
 
 
 def has_stop_signal(gang: Gang) -> PodRecord | None:

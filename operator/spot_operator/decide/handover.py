@@ -8,9 +8,11 @@ container that does not claim.
 
 from dataclasses import replace
 
+from spot_operator.decide import avoid
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
-from spot_operator.model import Gang, JobSpec, S3Location
+from spot_operator.decide.volumes import uses_claims
+from spot_operator.model import Gang, JobSpec
 from spot_operator.names import LABEL_KUEUE_QUEUE, StopReason
 
 REASONS = frozenset({StopReason.NODE_SIGNAL, StopReason.CAPACITY_CHANGE})
@@ -36,19 +38,15 @@ def is_possible(draft: Draft, gang: Gang) -> bool:
 def _may_have_two_pods(spec: JobSpec) -> bool:
     """Two pods at a time: not with a volume that may be bound to one node, nor with a pod count that
     Kueue has admitted."""
-    template = spec.template
-    volumes = (template.get("spec") or {}).get("volumes") or ()
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    has_claims = any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in volumes)
-    return (
-        isinstance(spec.checkpoint.location, S3Location)
-        and not has_claims
-        and LABEL_KUEUE_QUEUE not in labels
-    )
+    labels = (spec.template.get("metadata") or {}).get("labels") or {}
+    return not uses_claims(spec) and LABEL_KUEUE_QUEUE not in labels
 
 
 def begin(draft: Draft, gang: Gang) -> Draft:
     """Make room for the successor: the stopped gang ends beside it."""
+    for record in gang.pods:
+        if record.notice is not None:
+            draft = avoid.add(draft, record, zone_too=not record.notice.chosen_disruption)
     return draft.with_status(predecessor=gang, gang=None)
 
 

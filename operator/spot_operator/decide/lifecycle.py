@@ -3,10 +3,10 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from spot_operator.decide import handover
+from spot_operator.decide import avoid, handover, restarts
 from spot_operator.decide.capacity import Choice, choose_capacity
 from spot_operator.decide.draft import Draft
-from spot_operator.decide.endings import fail
+from spot_operator.decide.endings import fail, wait_to_settle
 from spot_operator.decide.fates import Fate
 from spot_operator.decide.gang import has_stop_signal
 from spot_operator.decide.pods import build_pod, pod_name
@@ -130,6 +130,12 @@ def launch(draft: Draft) -> Draft:
         deadline is not None and is_deadline_over(draft) and deadline.action is DeadlineAction.SUSPEND
     ):
         return _suspended(draft) if predecessor is None else _ending(draft, predecessor)
+    exceeded = restarts.exceeded_limit(draft.status, draft.spec, draft.now)
+    if exceeded is not None and draft.status.recent_restarts:
+        settles = restarts.settle_time(draft.status.recent_restarts[-1], draft.settings)
+        if settles is None or settles <= draft.now:
+            return fail(draft, *exceeded)
+        return wait_to_settle(draft, settles)
     due = draft.status.next_launch_time
     if due is not None and due > draft.now:
         return draft.note(
@@ -138,7 +144,7 @@ def launch(draft: Draft) -> Draft:
             Reason.BACKOFF,
             f"incarnation {draft.status.incarnation + 1} starts at {due.replace(microsecond=0).isoformat()}",
         ).look_at(due)
-    draft = _start_over_elsewhere(draft)
+    draft = avoid.forget_old(_start_over_elsewhere(draft))
     assert draft.status.capacity is not None
     incarnation = draft.status.incarnation + 1
     capacity_type = draft.status.capacity.type
@@ -218,6 +224,7 @@ def create_missing(draft: Draft) -> Draft:
             draft.spec,
             gang=gang,
             rank=fate.record.rank,
+            preferences=avoid.preferences(draft.status),
             settings=draft.settings,
         )
         draft = draft.act(CreatePod(name=fate.record.name, manifest=manifest))

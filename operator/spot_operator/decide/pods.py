@@ -5,6 +5,7 @@ manifest, so a create that is repeated after a crash asks for the very same pod.
 """
 
 import copy
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import product
 from typing import Any, Final
@@ -60,8 +61,12 @@ def build_pod(
     gang: Gang,
     rank: int,
     settings: PolicySettings,
+    preferences: Sequence[Json] = (),
 ) -> dict[str, Any]:
-    """The manifest of one pod, ready to be created."""
+    """The manifest of one pod, ready to be created.
+
+    `preferences`: preferred node affinity terms besides the template's own.
+    """
     incarnation, capacity_type = gang.incarnation, gang.capacity_type
     template = copy.deepcopy(dict(spec.template))
     pod_spec: dict[str, Any] = template.get("spec") or {}
@@ -70,6 +75,8 @@ def build_pod(
     pod_spec["terminationGracePeriodSeconds"] = spec.grace_seconds
     pod_spec.setdefault("automountServiceAccountToken", False)
     _place(pod_spec, pool, capacity_type, settings)
+    if preferences:
+        _prefer(pod_spec, preferences)
     for container in pod_spec.get("containers", []):
         if container.get("name") == spec.trainer_container:
             _equip(container, observation, spec, gang, rank)
@@ -145,6 +152,15 @@ def _place(
                 {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
             )
     pod_spec["tolerations"] = tolerations
+
+
+def _prefer(pod_spec: dict[str, Any], preferences: Sequence[Json]) -> None:
+    affinity = pod_spec.get("affinity") or {}
+    pod_spec["affinity"] = affinity
+    node_affinity = affinity.get("nodeAffinity") or {}
+    affinity["nodeAffinity"] = node_affinity
+    key = "preferredDuringSchedulingIgnoredDuringExecution"
+    node_affinity[key] = [*(node_affinity.get(key) or []), *preferences]
 
 
 def _both(own: list[Json], pool: tuple[Json, ...]) -> list[dict[str, Any]]:

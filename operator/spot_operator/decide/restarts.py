@@ -100,6 +100,13 @@ def exceeded_limit(status: JobStatus, spec: JobSpec, now: datetime) -> tuple[Rea
     return None
 
 
+def settle_time(restart: Restart, settings: PolicySettings) -> datetime | None:
+    """Until when the loss of its node may still take the blame for a failure; None: it is settled."""
+    if not restart.charged or restart.row != "21" or restart.node_name is None or not settings.settle_seconds:
+        return None
+    return restart.time + timedelta(seconds=settings.settle_seconds)
+
+
 def charged_without_progress(restarts: tuple[Restart, ...]) -> int:
     """Charged failures since the last durable progress; what was taken away in between does not count.
 

@@ -15,7 +15,13 @@ from typing import Final
 
 from spot_operator.decide.failure_rules import first_match
 from spot_operator.decide.fates import Fate, PodFate
-from spot_operator.decide.signals import SHUTDOWN_MESSAGE, bad_device, is_ready
+from spot_operator.decide.signals import (
+    SHUTDOWN_MESSAGE,
+    bad_device,
+    is_ready,
+    is_shut_down,
+    unreachable_since,
+)
 from spot_operator.model import (
     UNKNOWN,
     ContainerTermination,
@@ -565,7 +571,33 @@ def classify(case: Case) -> Verdict:
     raise AssertionError("the last row always decides")
 
 
-def upgraded(restart: Restart, observation: Observation, now: datetime) -> Restart:
+def upgraded(restart: Restart, observation: Observation, now: datetime, settings: PolicySettings) -> Restart:
+    """The verdict, in the light of what has become of the node since."""
+    if restart.charged and restart.row == "21":
+        return _settled(restart, observation, now, settings)
+    return _reclaimed(restart, observation, now)
+
+
+def _settled(restart: Restart, observation: Observation, now: datetime, settings: PolicySettings) -> Restart:
+    """A dying machine often makes the program fail first, and is noticed later (C2.13)."""
+    if restart.node_name is None or now > restart.time + timedelta(seconds=settings.settle_seconds):
+        return restart
+    node = observation.nodes.get(restart.node_name, UNKNOWN)
+    if node is UNKNOWN:
+        return restart
+    if isinstance(node, NodeView) and node.uid == restart.node_uid:
+        if unreachable_since(node) is None and not is_shut_down(node):
+            return restart
+        row, what = "10", "its node was out of reach"
+    else:
+        row, what = "9", "its node was gone"
+    cause = Cause.INTERRUPTION if restart.capacity_type is CapacityType.SPOT else Cause.NODE_LOST
+    seconds = round((now - restart.time).total_seconds())
+    evidence = f"{restart.evidence}; {what} {seconds} s later"
+    return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
+
+
+def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Restart:
     """What stopped on a spot node that vanished soon afterwards was reclaimed (row 7)."""
     stopped_unasked = restart.cause is Cause.REQUESTED and restart.row == "17"
     if restart.cause is not Cause.VOLUNTARY_EVICTION and not stopped_unasked:
