@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from operator_scene import Operator, Scene, wait_for
+from staging import Stages
 
 from localcluster import Cluster, ClusterConfig
+from localcluster.api import ApiClient
 
 ROOT = Path(__file__).parents[2]
 _numbers = itertools.count(1)
@@ -19,6 +22,8 @@ _numbers = itertools.count(1)
 class ApiServer:
     kubeconfig: Path
     kubectl_path: Path
+    api: ApiClient
+    """As administrator."""
 
     def run(self, *words: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """kubectl as administrator, whatever it answers."""
@@ -36,7 +41,7 @@ class ApiServer:
 def api_server() -> Iterator[ApiServer]:
     # Several test runs may share the machine, so the name carries the process.
     with Cluster.up(ClusterConfig.control_plane_only(f"api-{os.getpid()}")) as cluster:
-        server = ApiServer(cluster.kubeconfig, cluster.kubectl_path)
+        server = ApiServer(cluster.kubeconfig, cluster.kubectl_path, cluster.api)
         server.kubectl("apply", "-f", str(ROOT / "crds"))
         # A CRD without any status yet makes `kubectl wait` give up instead of waiting.
         cluster.wait_for(
@@ -53,3 +58,23 @@ def namespace(api_server: ApiServer) -> Iterator[str]:
     api_server.kubectl("create", "namespace", name)
     yield name
     api_server.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def stages(
+    api_server: ApiServer, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stages]:
+    """Jobs on nodes of their own, under one operator for the whole module."""
+    name = request.module.__name__.rpartition(".")[2].removeprefix("test_").replace("_", "-")
+    api_server.kubectl("create", "namespace", name)
+    scene = Scene(api_server, name)
+    wait_for("default service account", lambda: "serviceaccount/default" in scene.names("serviceaccounts"))
+    log = tmp_path_factory.mktemp(name) / "operator.log"
+    settings = {"SPOT_OPERATOR_POLICY_SETTLE_SECONDS": "3"}
+    operator = Operator(str(api_server.kubeconfig), name, log, **settings).start()
+    made = Stages(api_server.api, scene, operator)
+    yield made
+    made.close()
+    api_server.kubectl("delete", "namespace", name, "--wait=false")
+    print(text := log.read_text())
+    assert "unexpectedly" not in text
