@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from spot_operator.api.effective import parse_spec
-from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.cluster import Gone, JobKey, NodeCache, PodBook
 from spot_operator.decide.fates import is_terminal
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFound
@@ -176,20 +176,23 @@ class Observer:
         self, status: JobStatus, nodes: Mapping[str, NodeView | Unknown | None]
     ) -> dict[str, GoneNode]:
         """What is remembered of the nodes under the job's pods that are there no more."""
+        wanted = {r.node_uid: r.node_name for r in records_of(status)}
+        since = self._clock() - VERDICT_WINDOW
+        wanted |= {r.node_uid: r.node_name for r in status.recent_restarts if r.charged and r.time > since}
         found = {}
-        for record in records_of(status):
-            if record.node_name is None or record.node_uid is None:
+        for uid, name in wanted.items():
+            node = nodes.get(name or "", UNKNOWN)
+            if uid is None or node is UNKNOWN or (isinstance(node, NodeView) and node.uid == uid):
                 continue
-            node = nodes.get(record.node_name, UNKNOWN)
-            if node is UNKNOWN or (isinstance(node, NodeView) and node.uid == record.node_uid):
-                continue
-            gone = self._nodes.gone(record.node_uid)
-            if gone is None or gone.signal_heard is None:
-                continue
-            age = timedelta(seconds=self._nodes.now() - gone.signal_heard)
-            view = gone.view if record.notice is not None else await self._with_events(gone.view)
-            found[record.node_uid] = GoneNode(view=view, signal_time=self._clock() - age)
+            if (gone := self._nodes.gone(uid)) is not None:
+                found[uid] = await self._last_words(gone)
         return found
+
+    async def _last_words(self, gone: Gone) -> GoneNode:
+        if gone.signal_heard is None:
+            return GoneNode(view=gone.view, signal_time=None)
+        age = timedelta(seconds=self._nodes.now() - gone.signal_heard)
+        return GoneNode(view=await self._with_events(gone.view), signal_time=self._clock() - age)
 
     async def _with_events(self, node: NodeView) -> NodeView:
         """Add why the node is going; without the right to read that, go on without it."""

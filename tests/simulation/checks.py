@@ -38,6 +38,7 @@ CHARGED = {"Failure", "OutOfMemory"}
 MAX_CALLS_PER_MINUTE = 600
 SUSPENSION_SECONDS = 10.0
 """A create that was under way may still arrive."""
+SETTLE_SECONDS = 95.0
 LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "AfterPending"}
 
 
@@ -208,9 +209,18 @@ class Checks:
     def _pods_ever(self, job: str) -> list[Object]:
         return [{"metadata": {"name": name}} for name in self._created if name.rsplit("-", 3)[0] == job]
 
+    def _was_followed_by_a_loss(self, pod_uid: str) -> bool:
+        """Its machine went unannounced, so soon that it may have been dying when the program failed."""
+        ended, machine = self._world.ended_at.get(pod_uid, (0.0, None))
+        if machine is None or (machine.announced_at is not None and machine.announced_at > ended + 10):
+            return False
+        return any(ended - 5 <= lost <= ended + SETTLE_SECONDS for lost in machine.lost_at)
+
     def _check_cause(self, name: str, restart: dict[str, Any]) -> None:
         deeds = self._world.truth.get(restart["podUID"], set())
         allowed = set().union(*(ALLOWED[deed] for deed in deeds)) if deeds else set()
+        if "crash" in deeds and self._was_followed_by_a_loss(restart["podUID"]):
+            allowed |= {"Interruption", "NodeLost"}
         cause = restart["cause"]
         if restart["podUID"] == "" or cause == "CapacityChange":
             return

@@ -40,6 +40,9 @@ class Machine:
     is_on: bool = True
     is_connected: bool = True
     lost_since: float | None = None
+    lost_at: list[float] = field(default_factory=list)
+    announced_at: float | None = None
+    """When it was first said that it would go."""
     was_lost: bool = False
     """It was out of sight at some time."""
     deeds: set[str] = field(default_factory=set)
@@ -85,6 +88,8 @@ class World:
         self.stores: dict[str, Store] = defaultdict(Store)
         self.truth: dict[str, set[str]] = defaultdict(set)
         """What was done to a pod, by its UID."""
+        self.ended_at: dict[str, tuple[float, Machine]] = {}
+        """When and where the program of a pod has ended, by the pod's UID."""
         self.ended: dict[str, str] = {}
         """UIDs of pods whose program has ended on its own or was killed, and how."""
         self.started: set[str] = set()
@@ -164,6 +169,8 @@ class World:
         self._update_node(machine, change)
 
     def mark_node_deleted(self, machine: Machine) -> None:
+        self.announce(machine)
+
         def change(node: Object) -> None:
             node["metadata"]["deletionTimestamp"] = format_time(self.now())
 
@@ -176,6 +183,7 @@ class World:
         self._update_node(machine, change)
 
     def cordon(self, machine: Machine) -> None:
+        self.announce(machine)
         self._update_node(machine, lambda node: node["spec"].update(unschedulable=True))
 
     def remove_node(self, machine: Machine) -> None:
@@ -220,6 +228,7 @@ class World:
 
     def _lose(self, machine: Machine) -> None:
         machine.was_lost = True
+        machine.lost_at.append(self.seconds())
         if machine.lost_since is None:
             machine.lost_since = self.seconds()
             self.spawn(self._watch_heartbeat(machine, machine.lost_since))
@@ -262,6 +271,10 @@ class World:
     def node_of(self, machine: Machine) -> Object | None:
         node = self.api.get("nodes", machine.name)
         return node if node is not None and node["metadata"]["uid"] == machine.uid else None
+
+    def announce(self, machine: Machine) -> None:
+        """Something says that it will go."""
+        machine.announced_at = machine.announced_at or self.seconds()
 
     def _update_node(self, machine: Machine, change: Callable[[Object], None]) -> None:
         if self.node_of(machine) is not None:
@@ -434,6 +447,7 @@ class World:
             end = End(137, "Error")
         self.running.pop(each.pod_uid, None)
         self.on_end(each, end)
+        self.ended_at[each.pod_uid] = (self.seconds(), each.machine)
         self.ended[each.pod_uid] = f"exit {end.exit_code}"
         self.say(f"pod {each.pod_name} ended with {end.exit_code} at step {each.process.step}")
         finished = format_time(self.now())
@@ -567,7 +581,8 @@ class World:
         """Write down what happens to the pods of a machine."""
         machine.deeds.add(what)
         for pod in self.api.all("pods"):
-            if pod.get("model", {}).get("machine") == machine.uid:
+            has_ended = pod["status"]["phase"] in ("Succeeded", "Failed")
+            if pod.get("model", {}).get("machine") == machine.uid and not has_ended:
                 self.truth[pod["metadata"]["uid"]].add(what)
 
     # ------------------------------------------------------------------ jobs

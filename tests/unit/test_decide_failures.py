@@ -12,6 +12,7 @@ from spot_operator.model import (
     Decision,
     FailurePolicy,
     FailureRule,
+    GoneNode,
     JobStatus,
     NodeCondition,
     Observation,
@@ -24,6 +25,7 @@ from spot_operator.model import (
 )
 from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason
 from spot_operator.testing import (
+    NODE_UID,
     NOW,
     POD_UID,
     make_ended_pod,
@@ -360,3 +362,44 @@ def test_a_machine_that_dies_after_the_window_changes_nothing() -> None:
 def test_a_failure_below_the_limit_starts_again_at_once() -> None:
     decision = step(make_observation(pods=(make_ended_pod(1),)))
     assert [type(action).__name__ for action in decision.actions] == ["CreatePod"]
+
+
+def test_a_machine_that_took_a_later_pod_had_outlived_the_failure() -> None:
+    """It goes within the window all the same, and is not to blame."""
+    first = step(make_observation(pods=(make_ended_pod(1),))).status
+    assert first.gang is not None
+    record = replace(
+        make_gang().pods[0], name=first.gang.pods[0].name, uid="uid-2", started_time=NOW + seconds(5)
+    )
+    again = replace(first, gang=replace(first.gang, pods=(record,)))
+    later = step(make_observation(status=again, pods=(), nodes={"spot-a": None}), after=40)
+    assert [(r.cause, r.charged) for r in later.status.recent_restarts] == [
+        (Cause.FAILURE, True),
+        (Cause.INTERRUPTION, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("last", "is_charged"),
+    [
+        (GoneNode(view=make_node(), signal_time=None), False),
+        (GoneNode(view=make_node(), signal_time=NOW + seconds(20)), True),
+        (GoneNode(view=make_node(), signal_time=NOW + seconds(3)), False),
+        (GoneNode(view=make_node(unschedulable=True), signal_time=None), True),
+    ],
+    ids=["without a word", "announced after the failure", "announced with the failure", "drained"],
+)
+def test_a_machine_that_was_taken_away_in_good_order_was_not_dying(last: GoneNode, is_charged: bool) -> None:
+    observation = make_observation(
+        spec=ONE,
+        status=crash().status,
+        pods=(make_ended_pod(1),),
+        nodes={"spot-a": None},
+        gone_nodes={NODE_UID: last},
+    )
+    assert step(observation, after=40).status.recent_restarts[0].charged is is_charged
+
+
+def test_a_machine_that_falls_silent_long_after_the_failure_was_not_dying() -> None:
+    late = replace(OUT_OF_REACH, time_added=NOW + seconds(70))
+    assert afterwards(crash(), make_node(taints=(late,)), 80).status.recent_restarts[0].charged

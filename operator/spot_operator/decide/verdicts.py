@@ -41,6 +41,10 @@ from spot_trainer.contract import ExitCode, Outcome, OutcomeKind, OutcomeReason,
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 """The kubelet's and the API server's clocks may differ by this much."""
 
+SILENCE_SEEN_AFTER: Final = timedelta(seconds=65)
+"""A machine that died with the program is seen to be silent by then: the node monitor's grace period
+is 40 s up to Kubernetes 1.31 and 50 s since."""
+
 UPGRADE_WINDOW: Final = timedelta(minutes=5)
 """A spot node that vanishes this soon after an eviction was being reclaimed."""
 
@@ -582,11 +586,14 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     """A dying machine often makes the program fail first, and is noticed later (C2.13)."""
     if restart.node_name is None or now > restart.time + timedelta(seconds=settings.settle_seconds):
         return restart
+    if _outlived(restart, observation):
+        return restart
     node = observation.nodes.get(restart.node_name, UNKNOWN)
     if node is UNKNOWN:
         return restart
     if isinstance(node, NodeView) and node.uid == restart.node_uid:
-        if unreachable_since(node) is None and not is_shut_down(node):
+        since = unreachable_since(node)
+        if (since is None or since > restart.time + SILENCE_SEEN_AFTER) and not is_shut_down(node):
             return restart
         row, what = "10", "its node was out of reach"
     else:
@@ -595,6 +602,27 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     seconds = round((now - restart.time).total_seconds())
     evidence = f"{restart.evidence}; {what} {seconds} s later"
     return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
+
+
+def _outlived(restart: Restart, observation: Observation) -> bool:
+    """The machine was well after the failure: it took a later pod, or said only then that it would go."""
+    status = observation.status
+    later = [r.node_uid for r in status.recent_restarts if r.incarnation > restart.incarnation]
+    gangs = (gang for gang in (status.predecessor, status.gang) if gang is not None)
+    later += [
+        record.node_uid
+        for gang in gangs
+        if gang.incarnation > restart.incarnation
+        for record in gang.pods
+        if record.started_time is not None
+    ]
+    if restart.node_uid is not None and restart.node_uid in later:
+        return True
+    last = observation.gone_nodes.get(restart.node_uid or "")
+    if last is None:
+        return False
+    is_announced = last.signal_time is not None and last.signal_time > restart.time + CLOCK_TOLERANCE
+    return is_announced or last.view.unschedulable
 
 
 def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Restart:
