@@ -475,6 +475,7 @@ class GoneNode:
     """How a node looked last whose object is gone."""
 
     view: NodeView
+    gone_time: datetime
     signal_time: datetime | None
     """When it was first heard to show a stop signal."""
 

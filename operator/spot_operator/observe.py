@@ -13,7 +13,7 @@ from typing import Any, Final
 from spot_operator.api.effective import parse_spec
 from spot_operator.cluster import Gone, JobKey, NodeCache, PodBook
 from spot_operator.decide.fates import is_terminal
-from spot_operator.decide.signals import has_stop_signal
+from spot_operator.decide.signals import has_stop_signal, looks_dead
 from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFound
 from spot_operator.logs import Log
 from spot_operator.model import (
@@ -160,7 +160,8 @@ class Observer:
     async def _node(self, name: str, *, is_live: bool) -> NodeView | Unknown | None:
         node = None if is_live else self._nodes.get(name)
         # A pod is stopped because of a signal: one that was withdrawn a moment ago stops nothing.
-        if node is None or has_stop_signal(node):
+        # Nor is a pod given up because of a silence that is over.
+        if node is None or has_stop_signal(node) or looks_dead(node):
             try:
                 node = node_view(await self._kube.get(NODES, name))
             except NotFound:
@@ -189,10 +190,14 @@ class Observer:
         return found
 
     async def _last_words(self, gone: Gone) -> GoneNode:
+        def time_of_day(monotonic_seconds: float) -> datetime:
+            return self._clock() - timedelta(seconds=self._nodes.now() - monotonic_seconds)
+
+        gone_time = time_of_day(gone.gone)
         if gone.signal_heard is None:
-            return GoneNode(view=gone.view, signal_time=None)
-        age = timedelta(seconds=self._nodes.now() - gone.signal_heard)
-        return GoneNode(view=await self._with_events(gone.view), signal_time=self._clock() - age)
+            return GoneNode(view=gone.view, gone_time=gone_time, signal_time=None)
+        view = await self._with_events(gone.view)
+        return GoneNode(view=view, gone_time=gone_time, signal_time=time_of_day(gone.signal_heard))
 
     async def _with_events(self, node: NodeView) -> NodeView:
         """Add why the node is going; without the right to read that, go on without it."""

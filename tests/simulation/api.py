@@ -86,7 +86,9 @@ class Api:
         """Graceful: the kubelet removes a pod that has a node, unless it has none or the grace is 0."""
         metadata, spec = pod["metadata"], pod["spec"]
         grace = spec.get("terminationGracePeriodSeconds", 30) if grace_seconds is None else grace_seconds
-        if not spec.get("nodeName") or grace == 0:
+        # As the pod strategy has it: a pod that has ended already needs no grace.
+        has_ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if not spec.get("nodeName") or grace == 0 or has_ended:
             self.remove("pods", metadata["name"], metadata["namespace"], metadata["uid"])
             return
         if metadata.get("deletionTimestamp"):

@@ -13,7 +13,7 @@ from simulation.api import Object
 from simulation.trainer import End
 from simulation.world import Running, World
 from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME, CapacityType
-from spot_operator.views import controller_of, incarnation_of
+from spot_operator.views import controller_of, incarnation_of, time_of
 
 ALLOWED = {
     "reclaim": {"Interruption", "NodeLost"},
@@ -36,9 +36,15 @@ ALLOWED = {
 
 CHARGED = {"Failure", "OutOfMemory"}
 MAX_CALLS_PER_MINUTE = 600
+MAX_DELETES_PER_POD = 8
+MAX_ENDED_PODS = 2
+"""The newest one and the last failed one."""
+BACKOFF_SECONDS = (0, 0, 10, 20, 40, 80, 160, 300)
+"""Before the next launch, by the number of crashes in a row without durable progress."""
 SUSPENSION_SECONDS = 10.0
 """A create that was under way may still arrive."""
 SETTLE_SECONDS = 95.0
+LIMITS = {"BackoffLimitExceeded", "NoProgress", "OutOfMemory"}
 LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "AfterPending"}
 
 
@@ -56,6 +62,8 @@ class Checks:
         self._final: dict[str, str] = {}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._calls: Counter[int] = Counter()
+        self._deletes: Counter[str] = Counter()
+        self._reporter: dict[str, int] = defaultdict(int)
         self._suspended_since: dict[str, float] = {}
         self._left_spot: set[str] = set()
         self.num_status_writes = 0
@@ -76,6 +84,10 @@ class Checks:
     # ------------------------------------------------------------------ at every moment
 
     def called(self, method: str, path: str, status: int) -> None:
+        if method == "DELETE" and "/pods/" in path:
+            self._deletes[path] += 1
+            if self._deletes[path] > MAX_DELETES_PER_POD:
+                self.fail(f"{path.rpartition('/')[2]} is deleted again and again")
         minute = int(self._world.seconds() // 60)
         self._calls[minute] += 1
         if self._calls[minute] > MAX_CALLS_PER_MINUTE:
@@ -101,6 +113,7 @@ class Checks:
         gang = found.get("status", {}).get("gang") or {}
         if name not in {each["name"] for each in gang.get("pods", [])}:
             self.fail(f"pod {name} was created before status says so")
+        self._check_backoff(job, found)
         since = self._suspended_since.get(job)
         if since is not None and self._world.seconds() > since + SUSPENSION_SECONDS:
             self.fail(f"pod {name} was created although the job is suspended")
@@ -108,6 +121,22 @@ class Checks:
             self.fail(f"pod {name} goes back to spot, which {job} had left for good")
         if job in self._final:
             self.fail(f"pod {name} was created after the job was {self._final[job]}")
+
+    def _check_backoff(self, name: str, job: Object) -> None:
+        restarts = (job.get("status") or {}).get("recentRestarts") or []
+        crashes = []
+        for each in reversed(restarts):
+            newest = restarts[-1]
+            if (each["cause"], each.get("durableStep")) != (newest["cause"], newest.get("durableStep")):
+                break
+            crashes.append(each)
+        if not crashes or crashes[0]["cause"] not in CHARGED:
+            return
+        wait = BACKOFF_SECONDS[min(len(crashes), len(BACKOFF_SECONDS) - 1)]
+        ended = time_of(crashes[0]["time"])
+        assert ended is not None
+        if (self._world.now() - ended).total_seconds() < wait - 5:  # of clocks that differ
+            self.fail(f"{name} was launched again at once after {len(crashes)} crashes in a row")
 
     def _started(self, each: Running) -> None:
         if not each.process.is_plain:
@@ -139,6 +168,10 @@ class Checks:
             self._suspended_since[name] = self._world.seconds()
         if (status.get("capacity") or {}).get("reason") in LEFT_SPOT:
             self._left_spot.add(name)
+        reporter = (status.get("progress") or {}).get("incarnation") or 0
+        if reporter < self._reporter[name]:
+            self.fail(f"progress of {name} is that of incarnation {reporter} after {self._reporter[name]}")
+        self._reporter[name] = reporter
         incarnation = status.get("incarnation", 0)
         if incarnation < self._incarnation[name]:
             self.fail(f"the incarnation of {name} went back to {incarnation}")
@@ -189,17 +222,28 @@ class Checks:
         restarts = status.get("recentRestarts") or []
         if final == "Failed":
             reason = next(c["reason"] for c in status["conditions"] if c["type"] == "Failed")
-            if reason not in ("BackoffLimitExceeded", "OutOfMemory") or num_crashes <= 2:
+            limit = 2 if reason == "OutOfMemory" else job["model"]["backoffLimit"]
+            if reason not in LIMITS or num_crashes <= limit:
                 self.fail(f"{name} failed ({reason}) after {num_crashes} crashes")
         else:
             store = self._world.stores[name]
             if not job["model"]["plain"] and store.newest_step < job["model"]["steps"]:
                 self.fail(f"{name} is Complete at step {store.newest_step} of {job['model']['steps']}")
+            if job["model"]["plain"] and store.reached < job["model"]["steps"]:
+                self.fail(f"{name} is Complete at step {store.reached} of {job['model']['steps']}")
             durable = (status.get("progress") or {}).get("durableStep") or 0
             if not job["model"]["plain"] and durable != job["model"]["steps"]:
                 self.fail(f"{name} is Complete and said to be durable at step {durable}")
         for restart in restarts:
             self._check_cause(name, restart)
+        charged = sum(bool(each.get("charged")) for each in restarts)
+        if charged > job["model"]["backoffLimit"] + 1:
+            self.fail(f"{name} was charged {charged} failures and went on")
+        pods = (p for p in self._world.api.all("pods") if "deletionTimestamp" not in p["metadata"])
+        kept = [pod for pod in pods if pod["metadata"]["labels"][LABEL_JOB_NAME] == name]
+        if len(kept) > MAX_ENDED_PODS:
+            names = ", ".join(f"{p['metadata']['name']} {p['status']['phase']}" for p in kept)
+            self.fail(f"{len(kept)} pods of {name} are kept: {names}")
         ended = {each["incarnation"] for each in restarts}
         launched = {incarnation_of(pod) for pod in self._pods_ever(name)}
         missing = launched - ended - self._excused[name] - {status.get("incarnation")}
@@ -207,7 +251,9 @@ class Checks:
             self.fail(f"{name}: the end of incarnations {sorted(missing)} was not counted")
 
     def _pods_ever(self, job: str) -> list[Object]:
-        return [{"metadata": {"name": name}} for name in self._created if name.rsplit("-", 3)[0] == job]
+        """Those whose program has run: who came and went in between needs no verdict."""
+        ran = (name for name, uid in self._created.items() if uid in self._world.started)
+        return [{"metadata": {"name": name}} for name in ran if name.rsplit("-", 3)[0] == job]
 
     def _was_followed_by_a_loss(self, pod_uid: str) -> bool:
         """Its machine went unannounced, so soon that it may have been dying when the program failed."""
@@ -222,6 +268,8 @@ class Checks:
         if "crash" in deeds and self._was_followed_by_a_loss(restart["podUID"]):
             allowed |= {"Interruption", "NodeLost"}
         cause = restart["cause"]
+        if "disappeared" in restart["evidence"] and "preemption" in deeds:
+            allowed |= {"VoluntaryEviction", "Interruption"}  # nobody looked while there was something to see
         if restart["podUID"] == "" or cause == "CapacityChange":
             return
         if restart["podUID"] not in self._world.started or not restart.get("nodeName"):

@@ -39,6 +39,7 @@ class Weather:
         self.is_down = False
         """Requests and watches get no answer."""
         self.slow_watches_until = 0.0
+        self.are_nodes_unreadable = False
         self.lost_answers = 0
         """So many of the next writes are done, and their answers get lost."""
 
@@ -164,12 +165,12 @@ class OperatorProcess:
         delay = rng.uniform(0.005, 0.1)
         if now < self._weather.slow_watches_until:
             delay = rng.uniform(1, 20)
-        due = max(now + delay, self._streams.get(plural, 0.0))
+        due = max(now + delay, self._streams.get(plural, 0.0) + 1e-6)  # two at one time have no order
         self._streams[plural] = due
         seen = copy.deepcopy(changed)
         loop = asyncio.get_running_loop()
-        for _ in range(2 if rng.random() < 0.05 else 1):
-            loop.call_at(due, self._deliver, kind, plural, seen)
+        for again in range(2 if rng.random() < 0.05 else 1):
+            loop.call_at(due + again * 1e-7, self._deliver, kind, plural, seen)
 
     def _deliver(self, kind: str, plural: str, seen: Object) -> None:
         core = self.core
@@ -205,6 +206,8 @@ class OperatorProcess:
         if self._weather.is_down:
             await asyncio.sleep(rng.choice([0.01, 5.0]))
             raise aiohttp.ClientConnectionError("no answer")
+        if self._weather.are_nodes_unreadable and method == "GET" and "/nodes" in path:
+            return 503, '{"reason": "ServiceUnavailable", "message": "overloaded"}', {}
         if self.dies_at == (number, "before"):
             self.kill(f"before its call {number}, {method} {path}")
             await asyncio.Event().wait()

@@ -13,16 +13,20 @@ from typing import Any
 
 from simulation.api import Object
 from simulation.world import Machine, Running, World
-from spot_operator.decide.signals import has_stop_signal
 from spot_operator.names import LABEL_JOB_NAME
-from spot_operator.views import controller_of, incarnation_of, node_view
+from spot_operator.views import controller_of, incarnation_of
 
 CALM_BEFORE_SECONDS = 5.0
 """A leader that has just taken over first lists everything."""
 STOP_SECONDS = 3.0
 REPLACE_SECONDS = 5.0
 PLAIN_REPLACE_SECONDS = 120.0 + 5.0
-STRAY_SECONDS = 60.0
+STRAY_SECONDS = 20.0
+PREDECESSOR_SECONDS = 20.0
+"""A predecessor whose pod has ended has its verdict by then."""
+UNREACHABLE_SECONDS = 60.0 + 10.0
+"""The pods' toleration, and a while."""
+STOP_TAINTS = {"karpenter.sh/disrupted", "aws-node-termination-handler/spot-itn"}
 SHOW_SECONDS = 30.0
 """Durable progress that a trainer has reported stands in status by then."""
 FIRST_POD_SECONDS = 3.0
@@ -37,6 +41,7 @@ class Promises:
         self._strays: dict[str, float] = {}
         self._behind: dict[str, tuple[int, float]] = {}
         """The durable step that was reported, and since when it ought to be shown."""
+        self._unjudged: dict[str, float] = {}
         self._told: set[str] = set()
         world.api.listeners.append(self._hear)
 
@@ -49,6 +54,7 @@ class Promises:
                 looked = self._world.seconds()
                 self._look_for_strays()
                 self._look_at_progress()
+                self._look_at_predecessors()
             await asyncio.sleep(0.5)
 
     def _take_weather(self) -> None:
@@ -74,12 +80,14 @@ class Promises:
 
     def _hear(self, kind: str, plural: str, changed: Object) -> None:
         name = changed["metadata"]["name"]
-        if plural == "nodes" and kind == "MODIFIED" and has_stop_signal(node_view(changed)):
+        if plural == "nodes" and kind == "MODIFIED" and _says_that_it_goes(changed):
             if name not in self._told:
                 self._told.add(name)
                 self._promise(STOP_SECONDS, lambda: self._not_stopped(name))
         elif plural == "nodes" and kind == "MODIFIED":
             self._told.discard(name)
+            if _is_unreachable(changed):
+                self._node_unreachable(changed)
         elif plural == "nodes" and kind == "DELETED":
             self._node_gone(changed)
         elif plural == "spottrainingjobs" and kind == "ADDED":
@@ -87,7 +95,7 @@ class Promises:
 
     def _not_stopped(self, node: str) -> str:
         found = self._world.api.get("nodes", node)
-        if found is None or not has_stop_signal(node_view(found)):
+        if found is None or not _says_that_it_goes(found):
             return ""
         for pod in self._world.api.all("pods"):
             metadata = pod["metadata"]
@@ -103,6 +111,20 @@ class Promises:
         for each in self._world.lost_on(machine):
             self._promise(REPLACE_SECONDS, lambda each=each: self._not_replaced(each, machine))  # type: ignore[misc]
             self._promise(PLAIN_REPLACE_SECONDS, lambda each=each: self._not_replaced(each, machine))  # type: ignore[misc]
+
+    def _node_unreachable(self, node: Object) -> None:
+        machine = self._world.machines[node["metadata"]["uid"]]
+        for each in [*self._world.pods_on(machine), *self._world.lost_on(machine)]:
+
+            def complain(each: Running = each) -> str:
+                found = self._world.node_of(machine)
+                if found is None or not _is_unreachable(found):
+                    return ""
+                job = self._world.job(each.job) or {}
+                is_plain = not (job.get("status") or {}).get("claims")
+                return "" if is_plain else self._not_replaced(each, machine)
+
+            self._promise(UNREACHABLE_SECONDS, complain)
 
     def _not_replaced(self, each: Running, machine: Machine) -> str:
         """A pod whose node object is gone has a successor: a claiming one at once, any after two minutes."""
@@ -153,6 +175,19 @@ class Promises:
             elif now - since > SHOW_SECONDS and self._was_calm(since) and not self._is_over(job):
                 self._fail(f"{name} has reported step {step} durable, and status says {shown}")
 
+    def _look_at_predecessors(self) -> None:
+        now, found = self._world.seconds(), {}
+        for job in self._world.api.all("spottrainingjobs"):
+            predecessor = (job.get("status") or {}).get("predecessor") or {}
+            for record in predecessor.get("pods", ()):
+                pod = self._world.api.get("pods", record["name"], job["metadata"]["namespace"])
+                if pod is None or pod["status"]["phase"] in ("Succeeded", "Failed"):
+                    found[record["name"]] = self._unjudged.get(record["name"], now)
+        self._unjudged = found
+        for name, since in found.items():
+            if now - since > PREDECESSOR_SECONDS and self._was_calm(since):
+                self._fail(f"pod {name} has handed over and ended, and has no verdict")
+
     def _is_owned(self, pod: Object) -> bool:
         job = self._world.job(pod["metadata"]["labels"][LABEL_JOB_NAME])
         return job is not None and (controller_of(pod) or {}).get("uid") == job["metadata"]["uid"]
@@ -160,6 +195,18 @@ class Promises:
     @staticmethod
     def _is_over(job: Object) -> bool:
         return bool((job.get("status") or {}).get("completionTime"))
+
+
+def _says_that_it_goes(node: Object) -> bool:
+    """As the catalogue of interruptions has it, whatever the operator believes."""
+    is_shutting_down = any("shutting down" in c.get("message", "") for c in node["status"]["conditions"])
+    is_tainted = any(taint["key"] in STOP_TAINTS for taint in node["spec"].get("taints", ()))
+    return is_tainted or is_shutting_down or bool(node["metadata"].get("deletionTimestamp"))
+
+
+def _is_unreachable(node: Object) -> bool:
+    taints = node["spec"].get("taints", ())
+    return any(t["key"].endswith("/unreachable") and t["effect"] == "NoExecute" for t in taints)
 
 
 def _numbers(gangs: list[dict[str, Any]]) -> set[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections import Counter
 from dataclasses import dataclass
 
 from simulation import schedule as schedules
@@ -39,7 +38,6 @@ class Run:
         self.world = World(schedule.seed, loop.time)
         self.weather = Weather(self.world.rng)
         self.checks = Checks(self.world)
-        self.crashes: Counter[str] = Counter()
         self.operators: dict[int, OperatorProcess] = {}
         self.num_calls = 0
         self.promises = Promises(self.world, self.checks.fail, self._is_calm)
@@ -72,7 +70,7 @@ class Run:
             await asyncio.sleep(130)
             if self.checks.num_status_writes != writes:
                 self.checks.fail("status is written although nothing happens")
-            self.checks.at_end(crashes=self.crashes)
+            self.checks.at_end(crashes=world.crashes)
         for each in self.operators.values():
             each.kill("the run is over")
         await world.close()
@@ -113,6 +111,7 @@ class Run:
             and leader.dies_at is None
             and leader._hear in self.world.api.listeners
             and not weather.is_down
+            and not weather.are_nodes_unreadable
             and not weather.lost_answers
             and not self.world.api.refuse_pods
             and self.world.seconds() > weather.slow_watches_until
@@ -175,6 +174,14 @@ class Run:
                 self._watch_again()
             case Kind.SLOW_WATCHES:
                 weather.slow_watches_until = world.seconds() + it.number
+            case Kind.CRASH_LOOP:
+                world.bugs[job] = (min(it.number, 13), End(1, "Error", "Traceback ..."))
+            case Kind.OUT_OF_MEMORY_LOOP:
+                world.bugs[job] = (min(it.number, 5), End(137, "OOMKilled"))
+            case Kind.NODE_READS_FAIL:
+                weather.are_nodes_unreadable = True
+                await asyncio.sleep(it.number)
+                weather.are_nodes_unreadable = False
             case Kind.DROUGHT:
                 world.is_drought = True
                 await asyncio.sleep(it.number)
@@ -220,7 +227,7 @@ class Run:
         running = self.world.running.get(pod_uid)
         if running is None:
             return
-        self.crashes[job] += 1
+        self.world.crashes[job] += 1
         self.world.truth[pod_uid].add("out of memory" if out_of_memory else "crash")
         running.process.crash(End(137, "OOMKilled") if out_of_memory else End(1, "Error", "Traceback ..."))
 
@@ -231,6 +238,7 @@ class Run:
             case Kind.RECLAIM_KARPENTER:
                 world.blame(machine, loss)
                 world.taint(machine, "karpenter.sh/disrupted")
+                await asyncio.sleep(it.number % 8)
                 world.mark_node_deleted(machine)
                 await asyncio.sleep(it.number + 20)
                 world.remove_node(machine)
@@ -265,6 +273,16 @@ class Run:
                 world.power_off(machine)
                 await asyncio.sleep(it.number)
                 world.remove_node(machine)
+                await asyncio.sleep(it.number % 7)
+                if world.api.get("nodes", machine.name) is None:
+                    world.add_node(machine.pool, machine.name)
+            case Kind.SEVERED:
+                world.blame(machine, "off")
+                world.disconnect(machine)
+                await asyncio.sleep(20 + it.number)
+                world.remove_node(machine, is_off=False)
+                await asyncio.sleep(min(it.number, 100))
+                world.power_off(machine)
             case Kind.PARTITION:
                 world.blame(machine, "partition")
                 world.disconnect(machine)

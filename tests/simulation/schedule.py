@@ -36,6 +36,10 @@ class Kind(StrEnum):
     EVICT = "eviction by somebody"
     USER_DELETES_POD = "somebody deletes the pod"
     CRASH = "the program crashes"
+    CRASH_LOOP = "the program has a bug: it crashes soon after each of its next starts"
+    OUT_OF_MEMORY_LOOP = "the program needs more memory than it has, at each of its next starts"
+    SEVERED = "a partition, and the Node object is deleted while the machine goes on"
+    NODE_READS_FAIL = "nodes cannot be read"
     OUT_OF_MEMORY = "the program runs out of memory"
     SUSPEND = "suspend, and resume later"
     DELETE_JOB = "the job is deleted"
@@ -49,7 +53,14 @@ class Kind(StrEnum):
     QUOTA = "pods are refused by a quota"
 
 
-WEIGHTS = {Kind.DELETE_JOB: 0.2, Kind.OPERATOR_DIES_AT_CALL: 3.0, Kind.RECLAIM_NTH: 2.0, Kind.CRASH: 1.5}
+WEIGHTS = {
+    Kind.DELETE_JOB: 0.2,
+    Kind.OPERATOR_DIES_AT_CALL: 3.0,
+    Kind.RECLAIM_NTH: 2.0,
+    Kind.RECLAIM_KARPENTER: 1.5,
+    Kind.PARTITION: 1.5,
+    Kind.CRASH: 1.5,
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,9 @@ class Job:
     """What a checkpoint takes at most."""
     is_plain: bool
     fallback: dict[str, Any] | None
+    backoff_limit: int
+    at_sigterm: str
+    """What a plain program does: `dies`, `goes on`, or `exits with 0` although it is not done."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +115,10 @@ def draw(seed: int) -> Schedule:
             steps=rng.randint(40, 260),
             save_seconds=rng.choice([10.0, 20.0, 45.0]),
             cost_seconds=rng.choice([1.5, 1.5, 6.0, 18.0]),
-            is_plain=rng.random() < 0.25,
+            is_plain=rng.random() < 0.35,
             fallback=rng.choice(FALLBACKS),
+            backoff_limit=rng.choice([1, 2, 6]),
+            at_sigterm=rng.choice(["dies", "goes on", "exits with 0"]),
         )
         for _ in range(rng.choice([1, 1, 2]))
     )
@@ -121,7 +137,7 @@ def draw(seed: int) -> Schedule:
                 job=rng.randrange(len(jobs)),
                 number=rng.choice([1, 2, 3, 5, 8, 13, 30, 60, 100, 250]),
             )
-            for _ in range(rng.choice([1, 2, 3, 5, 8]))
+            for _ in range(rng.choice([1, 2, 3, 5, 8, 12]))
         ),
         key=lambda each: each.at,
     )

@@ -29,6 +29,9 @@ class Store:
     """Claims whose process has ended in good order."""
     checkpoints: list[tuple[int, int]] = field(default_factory=list)
 
+    reached: int = 0
+    """The greatest step that any process has done."""
+
     @property
     def newest_step(self) -> int:
         return self.checkpoints[-1][0] if self.checkpoints else 0
@@ -55,12 +58,15 @@ class TrainerProcess:
         save_every_seconds: float,
         save_cost_seconds: float,
         is_plain: bool,
+        at_sigterm: str,
+        crashes_after: tuple[float, End] | None,
         handover_seconds: float,
         rng: random.Random,
         report: Callable[[ProgressReport], Directives | None],
     ) -> None:
         self.store, self.incarnation, self.total_steps = store, incarnation, total_steps
         self.is_plain, self.handover_seconds = is_plain, handover_seconds
+        self._at_sigterm, self._crashes_after = at_sigterm, crashes_after
         self._save_every, self._rng, self._report = save_every_seconds, rng, report
         self._save_cost = save_cost_seconds
         self.step = 0
@@ -80,7 +86,8 @@ class TrainerProcess:
         self._crash = self._crash or end
 
     def _crashed(self) -> End | None:
-        return self._crash
+        bug = self._crashes_after
+        return bug[1] if self._crash is None and bug and self.seconds_running > bug[0] else self._crash
 
     async def run(self) -> End:
         await asyncio.sleep(self._rng.uniform(0.5, 2.0))
@@ -150,10 +157,11 @@ class TrainerProcess:
         while self.step < self.total_steps:
             if (crash := self._crashed()) is not None:
                 return crash
-            if self.is_told_to_stop:
-                return End(143, "Error")
+            if self.is_told_to_stop and self._at_sigterm != "goes on":
+                return End(143, "Error") if self._at_sigterm == "dies" else End(0, "Completed")
             await asyncio.sleep(STEP_SECONDS)
             self.step += 1
+            self.store.reached = max(self.store.reached, self.step)
             since_save += STEP_SECONDS
             if since_save >= self._save_every:
                 self.store.checkpoints.append((self.step, self.incarnation))

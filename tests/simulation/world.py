@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -99,6 +99,9 @@ class World:
         self._lost: dict[str, list[Running]] = defaultdict(list)
         self.reported: dict[str, int] = defaultdict(int)
         """The greatest durable step that a job's trainers have told an operator."""
+        self.bugs: dict[str, tuple[int, End]] = {}
+        """How many of a job's next starts end in a crash, and how."""
+        self.crashes: Counter[str] = Counter()
         self.is_drought = False
         self.kubelets_refuse = False
         """Pods that are bound are refused by the kubelet."""
@@ -135,9 +138,9 @@ class World:
 
     # ------------------------------------------------------------------ nodes
 
-    def add_node(self, pool: str) -> Machine:
+    def add_node(self, pool: str, name: str = "") -> Machine:
         self._num_nodes += 1
-        name = f"{pool}-{self._num_nodes}"
+        name = name or f"{pool}-{self._num_nodes}"
         node = self.api.create(
             "nodes",
             {
@@ -149,10 +152,25 @@ class World:
                 },
             },
         )
+        self.spawn(self._meet_old_pods(name, node["metadata"]["uid"]))
         machine = Machine(name, node["metadata"]["uid"], pool)
         self.machines[machine.uid] = machine
         self.say(f"node {name} joins")
         return machine
+
+    async def _meet_old_pods(self, name: str, node_uid: str) -> None:
+        """A machine that comes back under its name finds pods of its past: it ends or refuses them."""
+        await asyncio.sleep(self.rng.uniform(1.0, 4.0))
+        for pod in list(self.api.all("pods")):
+            is_old = pod.get("model", {}).get("machine") != node_uid
+            metadata = pod["metadata"]
+            if pod["spec"].get("nodeName") != name or not is_old or metadata["uid"] in self.running:
+                continue
+            if metadata.get("deletionTimestamp"):
+                self.api.remove("pods", metadata["name"], NAMESPACE, metadata["uid"])
+            elif pod["status"]["phase"] not in ("Succeeded", "Failed"):
+                self.truth[metadata["uid"]].add("refused")
+                self.refuse(metadata["name"])
 
     def taint(self, machine: Machine, key: str, effect: str = "NoSchedule") -> None:
         def change(node: Object) -> None:
@@ -178,7 +196,9 @@ class World:
 
     def set_ready(self, machine: Machine, status: str, message: str = "") -> None:
         def change(node: Object) -> None:
-            node["status"]["conditions"] = [{"type": "Ready", "status": status, "message": message}]
+            since = format_time(self.now())
+            ready = {"type": "Ready", "status": status, "message": message, "lastTransitionTime": since}
+            node["status"]["conditions"] = [ready]
 
         self._update_node(machine, change)
 
@@ -186,8 +206,9 @@ class World:
         self.announce(machine)
         self._update_node(machine, lambda node: node["spec"].update(unschedulable=True))
 
-    def remove_node(self, machine: Machine) -> None:
-        self.power_off(machine)
+    def remove_node(self, machine: Machine, *, is_off: bool = True) -> None:
+        if is_off:
+            self.power_off(machine)
         node = self.api.get("nodes", machine.name)
         if node is not None and node["metadata"]["uid"] == machine.uid:
             self.say(f"node object {machine.name} is removed")
@@ -404,6 +425,8 @@ class World:
             save_every_seconds=settings.get("save", 20),
             save_cost_seconds=settings.get("cost", 1.5),
             is_plain=settings.get("plain", False),
+            at_sigterm=settings.get("atSIGTERM", "dies"),
+            crashes_after=self._take_bug(job, uid),
             handover_seconds=_environment(pod).get("SPOT_HANDOVER_SECONDS", 0.0),
             rng=random.Random(self.rng.getrandbits(32)),
             report=lambda report: self._report(uid, report),
@@ -416,6 +439,15 @@ class World:
         state = {"running": {"startedAt": format_time(self.now())}}
         self._set_state(each, state, "Running")
         self.spawn(self._follow(each))
+
+    def _take_bug(self, job: str, uid: str) -> tuple[float, End] | None:
+        left, end = self.bugs.get(job, (0, End(1, "Error")))
+        if left <= 0:
+            return None
+        self.bugs[job] = (left - 1, end)
+        self.crashes[job] += 1
+        self.truth[uid].add("out of memory" if end.reason == "OOMKilled" else "crash")
+        return self.rng.uniform(1.0, 8.0), end
 
     def _report(self, uid: str, report: ProgressReport) -> Directives | None:
         each = self.running.get(uid)
@@ -602,6 +634,7 @@ class World:
                 "onDemand": {"nodeSelector": {"pool": "on-demand"}, "pricePerNodeHour": "3"},
             },
         }
+        spec["failurePolicy"] = {"backoffLimit": job.backoff_limit}
         if job.fallback:
             spec["fallback"] = job.fallback
         body = {
@@ -614,6 +647,8 @@ class World:
                 "save": job.save_seconds,
                 "cost": job.cost_seconds,
                 "plain": job.is_plain,
+                "atSIGTERM": job.at_sigterm,
+                "backoffLimit": job.backoff_limit,
             },
         }
         self.api.create("spottrainingjobs", body, NAMESPACE)

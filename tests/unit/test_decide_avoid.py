@@ -133,7 +133,7 @@ def test_a_node_that_is_named_again_is_avoided_anew() -> None:
 
 
 def test_a_node_that_is_gone_is_judged_by_what_it_said_last() -> None:
-    last = GoneNode(view=make_node(taints=(SPOT_ITN,)), signal_time=NOW - seconds(20))
+    last = GoneNode(gone_time=NOW, view=make_node(taints=(SPOT_ITN,)), signal_time=NOW - seconds(20))
     observation = make_observation(nodes={"spot-a": None}, gone_nodes={NODE_UID: last})
     (restart,) = step(observation).status.recent_restarts
     assert (restart.row, restart.cause) == ("5", Cause.INTERRUPTION)
@@ -142,7 +142,7 @@ def test_a_node_that_is_gone_is_judged_by_what_it_said_last() -> None:
 
 
 def test_the_journal_of_another_node_of_that_name_says_nothing() -> None:
-    last = GoneNode(view=make_node(taints=(SPOT_ITN,), uid="earlier"), signal_time=NOW)
+    last = GoneNode(gone_time=NOW, view=make_node(taints=(SPOT_ITN,), uid="earlier"), signal_time=NOW)
     observation = make_observation(nodes={"spot-a": None}, gone_nodes={"earlier": last})
     (restart,) = step(observation).status.recent_restarts
     assert restart.row == "9"

@@ -382,10 +382,10 @@ def test_a_machine_that_took_a_later_pod_had_outlived_the_failure() -> None:
 @pytest.mark.parametrize(
     ("last", "is_charged"),
     [
-        (GoneNode(view=make_node(), signal_time=None), False),
-        (GoneNode(view=make_node(), signal_time=NOW + seconds(20)), True),
-        (GoneNode(view=make_node(), signal_time=NOW + seconds(3)), False),
-        (GoneNode(view=make_node(unschedulable=True), signal_time=None), True),
+        (GoneNode(gone_time=NOW, view=make_node(), signal_time=None), False),
+        (GoneNode(gone_time=NOW, view=make_node(), signal_time=NOW + seconds(20)), True),
+        (GoneNode(gone_time=NOW, view=make_node(), signal_time=NOW + seconds(3)), False),
+        (GoneNode(gone_time=NOW, view=make_node(unschedulable=True), signal_time=None), True),
     ],
     ids=["without a word", "announced after the failure", "announced with the failure", "drained"],
 )

@@ -15,6 +15,7 @@ from spot_operator.names import Cause, ConditionType, Reason
 from spot_trainer.contract import clean_text
 
 MAX_FAILURE_MESSAGE_LENGTH = 512
+HOLD_RETRY = timedelta(seconds=5)
 FAILURES = frozenset({Cause.FAILURE, Cause.OUT_OF_MEMORY, Cause.MISSING_OBJECT, Cause.INFRASTRUCTURE})
 
 
@@ -73,13 +74,14 @@ def _case(draft: Draft, gang: Gang, fates: tuple[PodFate, ...]) -> Case:
 
 def _hold_end(draft: Draft, fate: PodFate) -> datetime:
     held = fate.record.exit_time or draft.now
-    return held + timedelta(seconds=draft.settings.complete_hold_seconds)
+    end = held + timedelta(seconds=draft.settings.complete_hold_seconds)
+    return end if end > draft.now else draft.now + HOLD_RETRY
 
 
 def _wait_for_old_pod(draft: Draft, fates: tuple[PodFate, ...]) -> Draft:
     """A plain container cannot be fenced: its successor waits until it is surely dead."""
     for fate in fates:
-        if fate.fate in (Fate.DEAD_NODE, Fate.GONE) and not fate.surely_dead:
+        if fate.fate in (Fate.DEAD_NODE, Fate.GONE, Fate.ENDED) and not fate.surely_dead:
             since = fate.record.node_gone_time
             due = (
                 since + timedelta(seconds=draft.settings.plain_take_over_seconds)

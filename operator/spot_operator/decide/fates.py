@@ -84,7 +84,13 @@ def pod_fate(
         )
     node = node_of(record, pod, observation)
     if is_terminal(pod):
-        return PodFate(record=record, fate=Fate.ENDED, pod=pod, node=node, surely_dead=True)
+        return PodFate(
+            record=record,
+            fate=Fate.ENDED,
+            pod=pod,
+            node=node,
+            surely_dead=is_end_seen(pod) or _is_machine_surely_off(record, node, now, settings),
+        )
     dead = _is_node_dead(pod, node, gang, now, settings)
     return PodFate(
         record=record,
@@ -98,6 +104,19 @@ def pod_fate(
 def is_terminal(pod: PodView) -> bool:
     """The trainer container has ended; other containers of the pod do not count."""
     return pod.trainer.terminated is not None or pod.phase in ("Succeeded", "Failed")
+
+
+def is_end_seen(pod: PodView) -> bool:
+    """Its kubelet, and not only the pod garbage collector, says that it has ended.
+
+    The collector marks a pod as failed when its Node object is gone, whatever the machine does.
+    """
+    if pod.trainer.terminated is not None:
+        return True
+    disruption = pod.condition("DisruptionTarget")
+    return is_terminal(pod) and not (
+        disruption is not None and disruption.status == "True" and disruption.reason == "DeletionByPodGC"
+    )
 
 
 def was_never_bound(record: PodRecord, pod: PodView | None) -> bool:
@@ -118,7 +137,7 @@ def _is_gone_pod_dead(
     """
     if was_never_bound(record, last_seen):
         return True
-    if last_seen is not None and is_terminal(last_seen):
+    if last_seen is not None and is_end_seen(last_seen):
         return True
     if isinstance(node, NodeView) and is_ready(node):
         return True

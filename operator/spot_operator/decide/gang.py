@@ -67,8 +67,9 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
 
 def _refresh_gone(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:
     """The last that was seen of the node may say why it went."""
-    record = replace(record, node_gone_time=record.node_gone_time or now)
     last = observation.gone_nodes.get(record.node_uid or "")
+    gone = now if last is None else min(now, last.gone_time)
+    record = replace(record, node_gone_time=record.node_gone_time or gone)
     if last is None or record.notice is not None:
         return record
     return replace(record, notice=notice_of(last.view, None, last.signal_time or now))

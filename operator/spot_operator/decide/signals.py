@@ -77,12 +77,16 @@ AZURE_PREEMPT_PREFIX: Final = "Preempt Scheduled:"
 class Signal:
     name: str
     confirmed_reclaim: bool
+    since: datetime | None = None
+    """By the node's own word; None: it does not say."""
 
 
 def stop_signals(node: NodeView) -> tuple[Signal, ...]:
     """Every stop signal on the node, those that name a reclaim first."""
     found = [
-        Signal(name=f"taint {taint.key}", confirmed_reclaim=taint.key in RECLAIM_TAINTS)
+        Signal(
+            name=f"taint {taint.key}", confirmed_reclaim=taint.key in RECLAIM_TAINTS, since=taint.time_added
+        )
         for taint in node.taints
         if taint.key in RECLAIM_TAINTS or taint.key in DRAIN_TAINTS
     ]
@@ -91,13 +95,21 @@ def stop_signals(node: NodeView) -> tuple[Signal, ...]:
             condition.type in RECLAIM_CONDITIONS
             or (condition.type == "VMEventScheduled" and condition.message.startswith(AZURE_PREEMPT_PREFIX))
         ):
-            found.append(Signal(name=f"condition {condition.type}", confirmed_reclaim=True))
+            found.append(
+                Signal(
+                    name=f"condition {condition.type}",
+                    confirmed_reclaim=True,
+                    since=condition.last_transition_time,
+                )
+            )
         elif (
             condition.type == "Ready"
             and condition.status == "False"
             and SHUTDOWN_MESSAGE in condition.message
         ):
-            found.append(Signal(name=SHUTDOWN_MESSAGE, confirmed_reclaim=False))
+            found.append(
+                Signal(name=SHUTDOWN_MESSAGE, confirmed_reclaim=False, since=condition.last_transition_time)
+            )
     if node.deletion_timestamp is not None:
         found.append(Signal(name="node deletionTimestamp", confirmed_reclaim=False))
     return tuple(sorted(found, key=lambda signal: not signal.confirmed_reclaim))
@@ -135,7 +147,8 @@ def notice_of(node: NodeView, previous: Notice | None, now: datetime) -> Notice 
     if previous is None:
         return Notice(
             signal=signals[0].name,
-            first_seen_time=now,
+            # An operator that was away, or could not read the node, sees late what was said in time.
+            first_seen_time=min([now, *(signal.since for signal in signals if signal.since is not None)]),
             confirmed_reclaim=confirmed,
             chosen_disruption=chosen and not confirmed,
         )
@@ -163,6 +176,11 @@ def bad_device(node: NodeView) -> str | None:
         if BAD_DEVICE_CONDITIONS.get(condition.type) == condition.status:
             return f"{condition.type}={condition.status}"
     return None
+
+
+def looks_dead(node: NodeView) -> bool:
+    """Whether pods on it may be given up because of what it shows."""
+    return is_shut_down(node) or unreachable_since(node) is not None
 
 
 def is_ready(node: NodeView) -> bool:

@@ -53,6 +53,9 @@ MAX_STOPS_WITHOUT_PROGRESS: Final = 3
 MAX_PRESSURE_NODES: Final = 3
 """Evicted for pressure on so many nodes without progress: it is the program that needs more."""
 
+UNREADABLE_NODE_PATIENCE: Final = 6
+"""So many times the usual hold."""
+
 COMMAND_ERRORS: Final = frozenset({2, 126, 127})
 """A shell's or an argument parser's word for a command line that cannot work."""
 
@@ -179,8 +182,20 @@ class Case:
             found.append(restart)
         return tuple(found)
 
+    @property
+    def says_node_shutdown(self) -> bool:
+        """The kubelet wrote on the pod that it ended it because its node shuts down."""
+        pod = self.fate.pod
+        return (
+            pod is not None
+            and pod.status_reason in ("Terminated", "NodeShutdown", "Shutdown")
+            and "shut" in pod.status_message.lower()
+        )
+
     def ended_before_stop(self) -> bool:
         """The container ended by itself, clearly before anything told it to."""
+        if self.says_node_shutdown:
+            return False
         finished = self.termination.finished_at if self.termination is not None else None
         stop = self.first_stop_evidence_time
         if stop is None:
@@ -318,14 +333,8 @@ def row_5_confirmed_reclaim(case: Case) -> Verdict | None:
 
 
 def row_6_node_shutdown(case: Case) -> Verdict | None:
-    pod = case.fate.pod
     notice = case.fate.record.notice
-    by_pod = (
-        pod is not None
-        and pod.status_reason in ("Terminated", "NodeShutdown", "Shutdown")
-        and "shut" in pod.status_message.lower()
-    )
-    if by_pod or (notice is not None and notice.signal == SHUTDOWN_MESSAGE):
+    if case.says_node_shutdown or (notice is not None and notice.signal == SHUTDOWN_MESSAGE):
         return _capacity_loss(case, "6", "node shutting down")
     return None
 
@@ -478,7 +487,10 @@ def row_22_finished_by_itself(case: Case) -> Verdict | None:
     if case.exit_code != 0 or case.outcome is not None or not case.ended_before_stop():
         return None
     seen = case.fate.record.exit_time or case.now
-    if case.now < seen + timedelta(seconds=case.settings.complete_hold_seconds):
+    # What a node would say that cannot be read is waited for, but not for ever: who may not read nodes
+    # at all still has an end.
+    patience = UNREADABLE_NODE_PATIENCE if case.fate.node is UNKNOWN and case.fate.record.node_name else 1
+    if case.now < seen + timedelta(seconds=case.settings.complete_hold_seconds * patience):
         return Verdict(ending=Ending.HOLD, row="22", evidence="exit code 0 without an outcome")
     return Verdict(ending=Ending.COMPLETE, row="22", evidence="exit code 0, and nothing had told it to stop")
 
@@ -607,16 +619,17 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
 def _outlived(restart: Restart, observation: Observation) -> bool:
     """The machine was well after the failure: it took a later pod, or said only then that it would go."""
     status = observation.status
-    later = [r.node_uid for r in status.recent_restarts if r.incarnation > restart.incarnation]
+    later = [(r.node_uid, r.node_name) for r in status.recent_restarts if r.incarnation > restart.incarnation]
     gangs = (gang for gang in (status.predecessor, status.gang) if gang is not None)
     later += [
-        record.node_uid
+        (record.node_uid, record.node_name)
         for gang in gangs
         if gang.incarnation > restart.incarnation
         for record in gang.pods
         if record.started_time is not None
     ]
-    if restart.node_uid is not None and restart.node_uid in later:
+    # A later pod whose node could not be read was on the same one, as far as anybody knows.
+    if any(uid == restart.node_uid if uid else name == restart.node_name for uid, name in later):
         return True
     last = observation.gone_nodes.get(restart.node_uid or "")
     if last is None:
