@@ -11,7 +11,7 @@ from typing import Any
 
 from simulation.api import Object
 from simulation.trainer import End
-from simulation.world import Running, World
+from simulation.world import EPOCH, Running, World
 from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME, CapacityType
 from spot_operator.views import controller_of, incarnation_of, time_of
 
@@ -65,6 +65,7 @@ class Checks:
         self._deletes: Counter[str] = Counter()
         self._reporter: dict[str, int] = defaultdict(int)
         self._suspended_since: dict[str, float] = {}
+        self._resumed: dict[str, float] = {}
         self._left_spot: set[str] = set()
         self.num_status_writes = 0
         self.violation: Violation | None = None
@@ -135,6 +136,9 @@ class Checks:
         wait = BACKOFF_SECONDS[min(len(crashes), len(BACKOFF_SECONDS) - 1)]
         ended = time_of(crashes[0]["time"])
         assert ended is not None
+        resumed = self._resumed.get(name)
+        if resumed is not None and resumed > (ended - EPOCH).total_seconds():
+            return  # who resumes a job wants it to run
         if (self._world.now() - ended).total_seconds() < wait - 5:  # of clocks that differ
             self.fail(f"{name} was launched again at once after {len(crashes)} crashes in a row")
 
@@ -163,7 +167,8 @@ class Checks:
         if durable > self._world.stores[name].newest_step:
             self.fail(f"{name} is said to be durable at step {durable}, which no store has")
         if not job["spec"].get("suspend"):
-            self._suspended_since.pop(name, None)
+            if self._suspended_since.pop(name, None) is not None:
+                self._resumed[name] = self._world.seconds()
         elif name not in self._suspended_since:
             self._suspended_since[name] = self._world.seconds()
         if (status.get("capacity") or {}).get("reason") in LEFT_SPOT:

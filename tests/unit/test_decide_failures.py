@@ -403,3 +403,18 @@ def test_a_machine_that_was_taken_away_in_good_order_was_not_dying(last: GoneNod
 def test_a_machine_that_falls_silent_long_after_the_failure_was_not_dying() -> None:
     late = replace(OUT_OF_REACH, time_added=NOW + seconds(70))
     assert afterwards(crash(), make_node(taints=(late,)), 80).status.recent_restarts[0].charged
+
+
+def test_a_node_whose_uid_was_never_read_is_not_another_one() -> None:
+    gang = make_gang()
+    unknown = replace(gang, pods=(replace(gang.pods[0], node_uid=None),))
+    held = step(
+        make_observation(
+            spec=ONE,
+            status=make_status(gang=unknown),
+            pods=(make_ended_pod(1),),
+            nodes={"spot-a": UNKNOWN},
+        )
+    )
+    assert held.status.recent_restarts[0].node_uid is None
+    assert afterwards(held, make_node(), 10).status.recent_restarts[0].charged

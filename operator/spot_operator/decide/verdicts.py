@@ -603,7 +603,7 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     node = observation.nodes.get(restart.node_name, UNKNOWN)
     if node is UNKNOWN:
         return restart
-    if isinstance(node, NodeView) and node.uid == restart.node_uid:
+    if isinstance(node, NodeView) and _may_be_the_same(node, restart):
         since = unreachable_since(node)
         if (since is None or since > restart.time + SILENCE_SEEN_AFTER) and not is_shut_down(node):
             return restart
@@ -614,6 +614,11 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     seconds = round((now - restart.time).total_seconds())
     evidence = f"{restart.evidence}; {what} {seconds} s later"
     return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
+
+
+def _may_be_the_same(node: NodeView, restart: Restart) -> bool:
+    """A node whose UID was never read is the one of its name."""
+    return restart.node_uid in (None, node.uid)
 
 
 def _outlived(restart: Restart, observation: Observation) -> bool:
@@ -650,7 +655,7 @@ def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Res
     if "chosen by the cluster" in restart.evidence:
         return restart
     node = observation.nodes.get(restart.node_name, UNKNOWN)
-    gone = node is None or (isinstance(node, NodeView) and node.uid != restart.node_uid)
+    gone = node is None or (isinstance(node, NodeView) and not _may_be_the_same(node, restart))
     if not gone:
         return restart
     return replace(
