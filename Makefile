@@ -4,7 +4,7 @@ PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint simulate check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint soak simulate check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -31,6 +31,11 @@ test-api: prepare ## Tests against a real API server
 test-e2e: prepare ## Tests with real kubelets and containers
 	@$(PYTEST) tests/e2e
 
+SOAK_FLAGS ?=
+
+soak: prepare ## Jobs under random disturbances, 20 minutes (SOAK_FLAGS="--jobs 8 --torch 3 --seconds 360")
+	@PYTHONPATH=hack $(PYTHON) -m soak $(SOAK_FLAGS)
+
 SEEDS ?= 2000
 SIMULATE_FLAGS ?=
 
@@ -45,7 +50,7 @@ bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FL
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo bench/checkpoint
+	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak bench/checkpoint
 	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 

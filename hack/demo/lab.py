@@ -65,6 +65,12 @@ class Lab:
             )  # fmt: skip
             raise LocalClusterError(f"{error}\nwarnings in {OPERATOR_NAMESPACE}:\n{warnings}") from error
 
+    def operator_log(self, lines: int = 80) -> str:
+        """The end of what the operator's pods have written."""
+        selector = f"--selector=app.kubernetes.io/instance={RELEASE}"
+        words = ("logs", "--namespace", OPERATOR_NAMESPACE, selector, f"--tail={lines}", "--prefix")
+        return str(self.cluster.kubectl(*words))
+
     def make_namespace(self, namespace: str, *, bucket: str = BUCKET, volume: bool = False) -> Jobs:
         """A namespace in which the example's jobs find their script, credentials and claim."""
         with contextlib.suppress(ApiError):
