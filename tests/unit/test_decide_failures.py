@@ -418,3 +418,18 @@ def test_a_node_whose_uid_was_never_read_is_not_another_one() -> None:
     )
     assert held.status.recent_restarts[0].node_uid is None
     assert afterwards(held, make_node(), 10).status.recent_restarts[0].charged
+
+
+def test_a_pod_that_somebody_deleted_was_not_reclaimed_if_its_node_took_the_next_one() -> None:
+    deleted = make_ended_pod(143, deletion_timestamp=NOW - seconds(1), deletion_grace_seconds=0)
+    first = step(make_observation(pods=(deleted,))).status
+    assert first.recent_restarts[0].cause is Cause.VOLUNTARY_EVICTION
+    vanished = step(make_observation(status=first, pods=(), nodes={"spot-a": None}), after=40).status
+    assert vanished.recent_restarts[0].cause is Cause.INTERRUPTION
+    assert first.gang is not None
+    record = replace(
+        make_gang().pods[0], name=first.gang.pods[0].name, uid="uid-2", started_time=NOW + seconds(5)
+    )
+    again = replace(first, gang=replace(first.gang, pods=(record,)))
+    later = step(make_observation(status=again, pods=(), nodes={"spot-a": None}), after=40).status
+    assert [r.cause for r in later.recent_restarts] == [Cause.VOLUNTARY_EVICTION, Cause.INTERRUPTION]

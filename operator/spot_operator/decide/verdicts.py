@@ -623,6 +623,17 @@ def _may_be_the_same(node: NodeView, restart: Restart) -> bool:
 
 def _outlived(restart: Restart, observation: Observation) -> bool:
     """The machine was well after the failure: it took a later pod, or said only then that it would go."""
+    if _took_a_later_pod(restart, observation):
+        return True
+    last = observation.gone_nodes.get(restart.node_uid or "")
+    if last is None:
+        return False
+    is_announced = last.signal_time is not None and last.signal_time > restart.time + CLOCK_TOLERANCE
+    return is_announced or last.view.unschedulable
+
+
+def _took_a_later_pod(restart: Restart, observation: Observation) -> bool:
+    """A later incarnation ran on the same machine."""
     status = observation.status
     later = [(r.node_uid, r.node_name) for r in status.recent_restarts if r.incarnation > restart.incarnation]
     gangs = (gang for gang in (status.predecessor, status.gang) if gang is not None)
@@ -634,13 +645,7 @@ def _outlived(restart: Restart, observation: Observation) -> bool:
         if record.started_time is not None
     ]
     # A later pod whose node could not be read was on the same one, as far as anybody knows.
-    if any(uid == restart.node_uid if uid else name == restart.node_name for uid, name in later):
-        return True
-    last = observation.gone_nodes.get(restart.node_uid or "")
-    if last is None:
-        return False
-    is_announced = last.signal_time is not None and last.signal_time > restart.time + CLOCK_TOLERANCE
-    return is_announced or last.view.unschedulable
+    return any(uid == restart.node_uid if uid else name == restart.node_name for uid, name in later)
 
 
 def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Restart:
@@ -656,7 +661,7 @@ def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Res
         return restart
     node = observation.nodes.get(restart.node_name, UNKNOWN)
     gone = node is None or (isinstance(node, NodeView) and not _may_be_the_same(node, restart))
-    if not gone:
+    if not gone or _took_a_later_pod(restart, observation):
         return restart
     return replace(
         restart,
