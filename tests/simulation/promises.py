@@ -43,6 +43,7 @@ class Promises:
         """The durable step that was reported, and since when it ought to be shown."""
         self._unjudged: dict[str, float] = {}
         self._told: set[str] = set()
+        self._suspended: set[str] = set()
         world.api.listeners.append(self._hear)
 
     async def watch(self) -> None:
@@ -92,6 +93,12 @@ class Promises:
             self._node_gone(changed)
         elif plural == "spottrainingjobs" and kind == "ADDED":
             self._promise(FIRST_POD_SECONDS, lambda: self._no_first_pod(name))
+        elif plural == "spottrainingjobs" and kind == "MODIFIED" and changed["spec"].get("suspend"):
+            if name not in self._suspended:
+                self._suspended.add(name)
+                self._promise(STOP_SECONDS, lambda: self._not_suspended(name))
+        elif plural == "spottrainingjobs" and kind == "MODIFIED":
+            self._suspended.discard(name)
 
     def _not_stopped(self, node: str) -> str:
         found = self._world.api.get("nodes", node)
@@ -139,6 +146,17 @@ class Promises:
         if status.get("incarnation", 0) > each.process.incarnation:
             return ""
         return f"the node of pod {each.pod_name} is gone, and it has no successor"
+
+    def _not_suspended(self, name: str) -> str:
+        job = self._world.job(name)
+        if job is None or not job["spec"].get("suspend"):
+            return ""
+        for pod in self._world.api.all("pods"):
+            metadata = pod["metadata"]
+            is_alive = pod["status"]["phase"] == "Running" and metadata["labels"][LABEL_JOB_NAME] == name
+            if is_alive and self._is_owned(pod) and not metadata.get("deletionTimestamp"):
+                return f"job {name} is suspended, and pod {metadata['name']} runs on"
+        return ""
 
     def _no_first_pod(self, name: str) -> str:
         job = self._world.job(name)

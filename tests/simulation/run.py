@@ -54,8 +54,8 @@ class Run:
             self._start_operator(number)
         for pool in ["spot"] * self.schedule.num_spot_nodes + ["on-demand"]:
             world.add_node(pool)
-        for number, job in enumerate(self.schedule.jobs):
-            world.add_job(f"job{number}", job)
+        for number in range(len(self.schedule.jobs)):
+            world.spawn(self._add_job(number))
         for disturbance in self.schedule.disturbances:
             world.spawn(self._disturb_at(disturbance))
         world.spawn(self._keep_operators())
@@ -74,6 +74,11 @@ class Run:
         for each in self.operators.values():
             each.kill("the run is over")
         await world.close()
+
+    async def _add_job(self, number: int) -> None:
+        """The first is there from the beginning, others come while the operator runs."""
+        await asyncio.sleep(number * (self.schedule.seed % 100))
+        self.world.add_job(f"job{number}", self.schedule.jobs[number])
 
     def _is_over(self) -> bool:
         jobs = self.world.api.all("spottrainingjobs")
@@ -199,7 +204,7 @@ class Run:
                 self._patch(job, suspend=True)
                 await asyncio.sleep(it.number)
                 self._patch(job, suspend=False)
-            case Kind.DELETE_JOB:
+            case Kind.DELETE_JOB if world.job(job) is not None:
                 world.api.remove("spottrainingjobs", job, NAMESPACE)
             case _ if pod is None:
                 return
@@ -314,6 +319,9 @@ class Run:
                 self.world.truth[pod["metadata"]["uid"]].add(what)
 
     def _patch(self, job: str, **spec: object) -> None:
+        if self.world.job(job) is None:
+            return
+
         def change(found: dict[str, object]) -> None:
             found["spec"] |= spec  # type: ignore[operator]
             found["metadata"]["generation"] += 1  # type: ignore[index]
