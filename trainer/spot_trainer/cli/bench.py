@@ -104,6 +104,7 @@ def _samples(store: Store, num_bytes: int, incarnation: int, clock: Clock) -> It
     buffers = Buffers()
     snapshots.check(state, buffers)
     checkpoints = _claimed(store, incarnation, clock)
+    checkpoints.find_base()
     for number in range(NUM_SAVES):
         began = clock.monotonic()
         taken = snapshots.take(state, buffers)
