@@ -154,7 +154,9 @@ class Stage:
         self.api.patch(f"{self._node_path()}/status", {"status": {"conditions": body}})
 
     def taint(self, key: str, effect: str = "NoSchedule") -> None:
-        taints = self.api.get(self._node_path())["spec"].get("taints", [])
+        found = self.api.get(self._node_path())["spec"].get("taints", [])
+        # The node lifecycle controller of the cluster may have been faster: each may stand there once.
+        taints = [taint for taint in found if (taint["key"], taint["effect"]) != (key, effect)]
         new = {"key": key, "effect": effect, "timeAdded": stamp()}
         self.api.patch(self._node_path(), {"spec": {"taints": [*taints, new]}})
 
