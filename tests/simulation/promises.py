@@ -24,7 +24,7 @@ PLAIN_REPLACE_SECONDS = 120.0 + 5.0
 STRAY_SECONDS = 20.0
 PREDECESSOR_SECONDS = 20.0
 """A predecessor whose pod has ended has its verdict by then."""
-UNREACHABLE_SECONDS = 60.0 + 10.0
+UNREACHABLE_SECONDS = {"spot": 60.0 + 10.0, "on-demand": 300.0 + 10.0}
 """The pods' toleration, and a while."""
 STOP_TAINTS = {"karpenter.sh/disrupted", "aws-node-termination-handler/spot-itn"}
 SHOW_SECONDS = 30.0
@@ -131,7 +131,7 @@ class Promises:
                 is_plain = not (job.get("status") or {}).get("claims")
                 return "" if is_plain else self._not_replaced(each, machine)
 
-            self._promise(UNREACHABLE_SECONDS, complain)
+            self._promise(UNREACHABLE_SECONDS[machine.pool], complain)
 
     def _not_replaced(self, each: Running, machine: Machine) -> str:
         """A pod whose node object is gone has a successor: a claiming one at once, any after two minutes."""
