@@ -33,6 +33,7 @@ from spot_operator.testing import (
     make_node,
     make_observation,
     make_outcome,
+    make_pod,
     make_spec,
     make_status,
     seconds,
@@ -433,3 +434,35 @@ def test_a_pod_that_somebody_deleted_was_not_reclaimed_if_its_node_took_the_next
     again = replace(first, gang=replace(first.gang, pods=(record,)))
     later = step(make_observation(status=again, pods=(), nodes={"spot-a": None}), after=40).status
     assert [r.cause for r in later.recent_restarts] == [Cause.VOLUNTARY_EVICTION, Cause.INTERRUPTION]
+
+
+def test_a_later_pod_that_is_seen_only_now_to_have_started_counts() -> None:
+    """Its start and the end of the machine come to light in one look, as after a watch that broke."""
+    first = step(make_observation(pods=(make_ended_pod(1),))).status
+    assert first.gang is not None
+    later = replace(make_pod(), name=first.gang.pods[0].name, uid="uid-2", incarnation=first.incarnation)
+    decision = step(make_observation(status=first, pods=(later,), nodes={"spot-a": None}), after=40)
+    assert decision.status.recent_restarts[0].charged
+
+
+SPOT_ITN = Taint(
+    key="aws-node-termination-handler/spot-itn", effect="NoSchedule", time_added=NOW - seconds(5)
+)
+
+
+@pytest.mark.parametrize(
+    ("taint", "cause"),
+    [
+        (SPOT_ITN, Cause.INTERRUPTION),
+        (replace(SPOT_ITN, time_added=NOW + seconds(30)), Cause.VOLUNTARY_EVICTION),
+        (replace(SPOT_ITN, key="karpenter.sh/disrupted"), Cause.VOLUNTARY_EVICTION),
+    ],
+    ids=["said in time", "said later", "may be chosen"],
+)
+def test_a_reclaim_that_could_not_be_read_at_the_time_is_believed_later(taint: Taint, cause: Cause) -> None:
+    deleted = make_ended_pod(143, deletion_timestamp=NOW - seconds(1), deletion_grace_seconds=0)
+    first = step(make_observation(pods=(deleted,), nodes={"spot-a": UNKNOWN})).status
+    assert first.recent_restarts[0].cause is Cause.VOLUNTARY_EVICTION
+    nodes = {"spot-a": make_node(taints=(taint,))}
+    later = step(make_observation(status=first, pods=(), nodes=nodes), after=40).status
+    assert later.recent_restarts[0].cause is cause

@@ -252,6 +252,18 @@ def test_row_14_never_admitted() -> None:
     assert verdict(make_observation(pods=(pod,))).cause is Cause.INFRASTRUCTURE
 
 
+@pytest.mark.parametrize("reason", ["OutOfnvidia.com/gpu", "NodeAffinity", "UnexpectedAdmissionError"])
+def test_row_14_a_machine_that_came_back_refuses_the_pod_that_ran_on_it(reason: str) -> None:
+    pod = make_pod(phase="Failed", status_reason=reason, started_any_container=True)
+    restart = verdict(make_observation(pods=(pod,), nodes={"spot-a": make_node(uid="the-next-one")}))
+    assert (restart.row, restart.cause, restart.charged) == ("14", Cause.INFRASTRUCTURE, False)
+
+
+def test_row_14_does_not_cover_a_program_that_ended_by_itself() -> None:
+    pod = make_ended_pod(1, status_reason="OutOfcpu", started_any_container=True)
+    assert verdict(make_observation(pods=(pod,))).cause is Cause.FAILURE
+
+
 def test_row_17_stopped_on_purpose() -> None:
     pod = make_ended_pod(75, outcome=make_outcome(OutcomeKind.STOPPED, "StopRequested", checkpoint=100))
     restart = verdict(make_observation(pods=(pod,)))

@@ -96,8 +96,11 @@ def reconsider_verdicts(draft: Draft) -> Draft:
     """Upgrade verdicts for which the evidence came late."""
     status = draft.status
     counts, renewed = status.restarts, []
+    # By what this look has found, not by what the last one wrote: a pod that was seen to start only now
+    # has started all the same.
+    seen = replace(draft.observation, status=status)
     for restart in status.recent_restarts:
-        better = upgraded(restart, draft.observation, draft.now, draft.settings)
+        better = upgraded(restart, seen, draft.now, draft.settings)
         if better != restart:
             counts = restarts.recount(counts, restart.cause, better.cause)
             if restart.charged and not better.charged and status.gang is None:

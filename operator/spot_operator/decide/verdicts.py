@@ -20,6 +20,7 @@ from spot_operator.decide.signals import (
     bad_device,
     is_ready,
     is_shut_down,
+    notice_of,
     unreachable_since,
 )
 from spot_operator.model import (
@@ -55,6 +56,27 @@ MAX_PRESSURE_NODES: Final = 3
 
 UNREADABLE_NODE_PATIENCE: Final = 6
 """So many times the usual hold."""
+
+ADMISSION_REFUSALS: Final = frozenset(
+    {
+        "AppArmor",
+        "InvalidNodeInfo",
+        "NodeAffinity",
+        "NodeName",
+        "NodePorts",
+        "PodFeatureUnsupported",
+        "PodOSNotSupported",
+        "SupplementalGroupsPolicyNotSupported",
+        "SysctlForbidden",
+        "TaintToleration",
+        "TopologyAffinityError",
+        "UnexpectedAdmissionError",
+        "UnexpectedPredicateFailureType",
+        "UnknownReason",
+        "VolumeAttachmentLimitExceeded",
+    }
+)
+"""Reasons of a pod that its kubelet did not take (catalogue, A1.5); with OutOf<resource> they are all."""
 
 COMMAND_ERRORS: Final = frozenset({2, 126, 127})
 """A shell's or an argument parser's word for a command line that cannot work."""
@@ -421,9 +443,18 @@ def row_12_node_pressure(case: Case) -> Verdict | None:
     return _application_failure(case, "13", f"evicted for its own limit: {pod.status_message}")
 
 
-def row_14_never_admitted(case: Case) -> Verdict | None:
+def is_admission_refusal(reason: str) -> bool:
+    return reason in ADMISSION_REFUSALS or reason.startswith("OutOf")
+
+
+def row_14_not_admitted(case: Case) -> Verdict | None:
+    """Refused when it came, or refused again by a machine that came back under its old name (C2.8)."""
     pod = case.fate.pod
-    if pod is None or pod.phase != "Failed" or pod.started_any_container or not pod.status_reason:
+    if pod is None or pod.phase != "Failed" or not pod.status_reason:
+        return None
+    never_ran = not pod.started_any_container
+    refused_again = case.termination is None and is_admission_refusal(pod.status_reason)
+    if not never_ran and not refused_again:
         return None
     return _uncharged("14", Cause.INFRASTRUCTURE, f"kubelet refused the pod: {pod.status_reason}")
 
@@ -566,7 +597,7 @@ ROWS: Final[tuple[Row, ...]] = (
     row_11_bad_device,
     row_11_bad_node_device,
     row_12_node_pressure,
-    row_14_never_admitted,
+    row_14_not_admitted,
     row_15_never_started,
     row_16_active_deadline,
     row_17_stopped_on_purpose,
@@ -660,12 +691,24 @@ def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Res
     if "chosen by the cluster" in restart.evidence:
         return restart
     node = observation.nodes.get(restart.node_name, UNKNOWN)
-    gone = node is None or (isinstance(node, NodeView) and not _may_be_the_same(node, restart))
-    if not gone or _took_a_later_pod(restart, observation):
+    if node is UNKNOWN or _took_a_later_pod(restart, observation):
         return restart
+    if isinstance(node, NodeView) and _may_be_the_same(node, restart):
+        return _reclaim_was_said(restart, node, now)
     return replace(
         restart,
         cause=Cause.INTERRUPTION,
         row="7",
         evidence=f"{restart.evidence}; its node vanished soon afterwards",
     )
+
+
+def _reclaim_was_said(restart: Restart, node: NodeView, now: datetime) -> Restart:
+    """The node could not be read when the pod went, and says now that it had been a reclaim."""
+    notice = notice_of(node, None, now)
+    if notice is None or not notice.confirmed_reclaim:
+        return restart
+    if notice.first_seen_time > restart.time + CLOCK_TOLERANCE:
+        return restart
+    evidence = f"{restart.evidence}; {notice.signal}, a confirmed reclaim"
+    return replace(restart, cause=Cause.INTERRUPTION, row="5", evidence=evidence)
