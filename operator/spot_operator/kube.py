@@ -83,6 +83,7 @@ class Kind:
 
 PODS: Final = Kind("/api/v1", "pods")
 NODES: Final = Kind("/api/v1", "nodes", namespaced=False)
+NODE_CLAIMS: Final = Kind("/apis/karpenter.sh/v1", "nodeclaims", namespaced=False)
 EVENTS: Final = Kind("/api/v1", "events")
 SECRETS: Final = Kind("/api/v1", "secrets")
 LEASES: Final = Kind("/apis/coordination.k8s.io/v1", "leases")

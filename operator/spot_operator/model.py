@@ -466,8 +466,10 @@ class NodeView:
     deletion_timestamp: datetime | None = None
     taints: tuple[Taint, ...] = ()
     conditions: tuple[NodeCondition, ...] = ()
+    claim_name: str = ""
+    """The Karpenter NodeClaim that this node was made for."""
     event_reasons: frozenset[str] = frozenset()
-    """Reasons of recent Events on this node (by UID or name); read only when a signal is seen."""
+    """Why it goes, by recent Events on it (by UID or name) and its NodeClaim; read only after a signal."""
 
 
 @dataclass(frozen=True, kw_only=True)

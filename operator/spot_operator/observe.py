@@ -7,6 +7,7 @@ it may be unknown, and decide knows what that forbids.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from spot_operator.api.effective import parse_spec
 from spot_operator.cluster import Gone, JobKey, NodeCache, PodBook
 from spot_operator.decide.fates import is_terminal
 from spot_operator.decide.signals import has_stop_signal, looks_dead
-from spot_operator.kube import EVENTS, JOBS, NODES, PODS, Kube, KubeError, NotFound
+from spot_operator.kube import EVENTS, JOBS, NODE_CLAIMS, NODES, PODS, Kube, KubeError, NotFound
 from spot_operator.logs import Log
 from spot_operator.model import (
     UNKNOWN,
@@ -31,7 +32,14 @@ from spot_operator.model import (
 )
 from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID
 from spot_operator.reports import ReportBook
-from spot_operator.views import controller_of, node_view, pod_view, time_of
+from spot_operator.views import (
+    CLAIM_DISRUPTED,
+    controller_of,
+    is_claim_disrupted,
+    node_view,
+    pod_view,
+    time_of,
+)
 from spot_operator.wire import status_from_json
 
 Json = Mapping[str, Any]
@@ -213,4 +221,17 @@ class Observer:
             for event in events
             if event.get("involvedObject", {}).get("uid", "") in (node.uid, node.name, "")
         )
-        return NodeView(**(vars(node) | {"event_reasons": reasons}))
+        if await self._is_chosen_by_karpenter(node):
+            reasons |= {CLAIM_DISRUPTED}
+        return replace(node, event_reasons=reasons)
+
+    async def _is_chosen_by_karpenter(self, node: NodeView) -> bool:
+        """Events are written once and may get lost; the claim keeps its reason as long as it is there."""
+        if not node.claim_name:
+            return False
+        try:
+            return is_claim_disrupted(await self._kube.get(NODE_CLAIMS, node.claim_name))
+        except KubeError as error:
+            if not isinstance(error, NotFound):
+                _log.warning("node claim is unknown", claim=node.claim_name, error=error.message)
+            return False

@@ -22,6 +22,7 @@ from spot_operator.names import LABEL_INCARNATION, LABEL_RANK
 Json = Mapping[str, Any]
 
 ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+CLAIM_DISRUPTED: Final = "DisruptionReason"
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
@@ -156,8 +157,20 @@ def node_view(node: Json, event_reasons: frozenset[str] = frozenset()) -> NodeVi
         deletion_timestamp=time_of(metadata.get("deletionTimestamp")),
         taints=tuple(_taint(t) for t in spec.get("taints") or ()),
         conditions=tuple(_node_condition(c) for c in status.get("conditions") or ()),
+        claim_name=_claim_name(node),
         event_reasons=event_reasons,
     )
+
+
+def _claim_name(node: Json) -> str:
+    owners: Iterable[Json] = node["metadata"].get("ownerReferences") or ()
+    return next((str(owner.get("name", "")) for owner in owners if owner.get("kind") == "NodeClaim"), "")
+
+
+def is_claim_disrupted(claim: Json) -> bool:
+    """Karpenter has chosen to disrupt the node (consolidation, drift, expiry); a reclaim does not say so."""
+    conditions: Iterable[Json] = (claim.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == CLAIM_DISRUPTED and c.get("status") == "True" for c in conditions)
 
 
 def _taint(source: Json) -> Taint:

@@ -181,6 +181,18 @@ def test_row_08_a_disruption_that_the_cluster_chose(stages: Stages, key: str, ev
     stage.expect("VoluntaryEviction", "8")
 
 
+@pytest.mark.parametrize(("is_disrupted", "cause"), [(True, "VoluntaryEviction"), (False, "Interruption")])
+def test_row_08_what_karpenters_claim_says_of_the_disruption(
+    stages: Stages, is_disrupted: bool, cause: str
+) -> None:
+    stage = stages()
+    stage.give_claim(is_disrupted=is_disrupted)
+    stage.taint("karpenter.sh/disrupted")
+    stage.wait_stopping(2)
+    stage.end(75, "stopped")
+    stage.expect(cause, "8" if is_disrupted else "7")
+
+
 def test_row_08_a_drain_of_an_on_demand_node(stages: Stages) -> None:
     stage = stages(on_demand=True)
     stage.taint("karpenter.sh/disrupted")
@@ -236,6 +248,15 @@ def test_row_10_taint_manager_on_a_node_that_is_ready(stages: Stages) -> None:
 def test_row_10_containers_that_a_kubelet_cannot_find_after_a_reboot(stages: Stages) -> None:
     stage = stages()
     stage.end(137, reason="ContainerStatusUnknown")
+    stage.expect("NodeLost", "10")
+
+
+def test_row_10_a_machine_that_was_booted_again(stages: Stages) -> None:
+    stage = stages()
+    stage.boot("first")
+    stage.wait_status("gang boot id", lambda s: s["gang"]["pods"][0].get("bootID") == "first")
+    stage.boot("second")
+    stage.end(255, reason="Unknown")
     stage.expect("NodeLost", "10")
 
 

@@ -128,6 +128,9 @@ def test_chart_grants_exactly_what_the_operator_asks_for(
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": taken, "namespace": scene.namespace}}
     pod["spec"] = {"containers": [{"name": "somebody", "image": "somebody"}]}
     scene.kubectl("create", "-f", "-", body=pod)
+    claimed = {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "name": "claim", "uid": "claim-uid"}
+    owned = json.dumps({"metadata": {"ownerReferences": [claimed]}})
+    scene.kubectl("patch", "node", scene.node, "--type=merge", "-p", owned)
     scene.set_taints(DISRUPTED)
     wait_for("graceful stop", lambda: scene.is_stopping(first))
     scene.set_taints()
@@ -164,7 +167,8 @@ def test_watching_namespaces_moves_the_rights_on_jobs_into_them() -> None:
     everywhere, listed = render("operators"), render("operators", "watchNamespaces={team-a,team-b}")
     assert granted_by(everywhere) == granted_by(listed)
     cluster = granted_by([d for d in listed if d["kind"] == "ClusterRole"])
-    assert cluster == {("get", "nodes"), ("list", "nodes"), ("watch", "nodes"), ("create", "tokenreviews")}
+    nodes = {("get", "nodes"), ("list", "nodes"), ("watch", "nodes"), ("get", "nodeclaims")}
+    assert cluster == nodes | {("create", "tokenreviews")}
 
 
 def test_secrets_and_lease_are_granted_by_name_only(rights: list[dict[str, Any]], scene: Scene) -> None:

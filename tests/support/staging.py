@@ -6,6 +6,7 @@ and the job's spec, never anything of the job's status.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -17,6 +18,24 @@ from operator_scene import AUDIENCE, Operator, Scene, report, wait_for
 from localcluster.api import ApiClient, ApiError
 
 Json = dict[str, Any]
+NODE_CLAIM_CRD = {
+    "metadata": {"name": "nodeclaims.karpenter.sh"},
+    "spec": {
+        "group": "karpenter.sh",
+        "scope": "Cluster",
+        "names": {"kind": "NodeClaim", "plural": "nodeclaims", "singular": "nodeclaim"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                },
+            }
+        ],
+    },
+}
 JOBS = "/apis/spottraining.io/v1alpha1/namespaces"
 
 
@@ -136,6 +155,12 @@ class Stage:
 
     # ------------------------------------------------------------------ what happens to the node
 
+    def boot(self, boot_id: str) -> None:
+        self.api.patch(f"{self._node_path()}/status", {"status": {"nodeInfo": {"bootID": boot_id}}})
+
+    def wait_status(self, what: str, is_so: Callable[[Json], Any]) -> None:
+        wait_for(what, lambda: is_so(self.status()))
+
     def node_condition(self, type_: str, status: str, message: str = "") -> None:
         conditions = {type_: (status, message)}
         if type_ != "Ready":
@@ -162,6 +187,30 @@ class Stage:
 
     def untaint(self) -> None:
         self.api.patch(self._node_path(), {"spec": {"taints": None}})
+
+    def give_claim(self, *, is_disrupted: bool) -> None:
+        """The node was made for a NodeClaim of Karpenter's, which says whether it chose to disrupt it."""
+        with contextlib.suppress(ApiError):  # another test was first
+            self.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", NODE_CLAIM_CRD)
+        status = "True" if is_disrupted else "False"
+        reason = {"type": "DisruptionReason", "status": status, "reason": "Underutilized"}
+        claim = {
+            "apiVersion": "karpenter.sh/v1",
+            "kind": "NodeClaim",
+            "metadata": {"name": f"{self.node}-claim"},
+            "status": {"conditions": [reason]},
+        }
+        path = "/apis/karpenter.sh/v1/nodeclaims"
+        wait_for("the kind NodeClaim", lambda: self._is_served(path))
+        created = self.api.create(path, claim)
+        owner = {key: claim[key] for key in ("apiVersion", "kind")}
+        owner |= {key: created["metadata"][key] for key in ("name", "uid")}
+        self.api.patch(self._node_path(), {"metadata": {"ownerReferences": [owner]}})
+
+    def _is_served(self, path: str) -> bool:
+        with contextlib.suppress(ApiError):
+            return bool(self.api.get(path))
+        return False
 
     def node_event(self, reason: str) -> None:
         """An Event on the node, as Karpenter, node-termination-handler and others write it."""

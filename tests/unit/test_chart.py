@@ -194,6 +194,7 @@ CLUSTER_RIGHTS = {
     ("nodes", "get", ()),
     ("nodes", "list", ()),
     ("nodes", "watch", ()),
+    ("nodeclaims", "get", ()),
     ("tokenreviews", "create", ()),
 }
 NAME = "stj-spot-training-operator"

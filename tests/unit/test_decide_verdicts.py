@@ -206,6 +206,8 @@ def test_row_10_unreachable_past_the_toleration() -> None:
 
 def test_row_10_unreachable_within_the_toleration_is_nothing_yet() -> None:
     taint = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW - seconds(59))
+    looking = decide(make_observation(nodes={"spot-a": make_node(taints=(taint,))}), NOW, SETTINGS)
+    assert looking.next_look == seconds(1)
     observation = make_observation(nodes={"spot-a": make_node(ready="Unknown", taints=(taint,))})
     decision = decide(observation, NOW, SETTINGS)
     assert (decision.status.recent_restarts, decision.actions) == ((), ())
@@ -228,6 +230,16 @@ def test_row_10_a_node_that_was_out_of_reach_and_is_back() -> None:
 def test_row_10_a_container_that_the_restarted_kubelet_lost() -> None:
     pod = make_ended_pod(137, reason="ContainerStatusUnknown", finished_at=None)
     assert verdict(make_observation(pods=(pod,))).cause is Cause.NODE_LOST
+
+
+@pytest.mark.parametrize(("code", "cause"), [(255, Cause.NODE_LOST), (1, Cause.NODE_LOST)])
+def test_row_10_what_ended_on_a_machine_that_was_booted_again_is_not_to_blame(
+    code: int, cause: Cause
+) -> None:
+    restart = verdict(
+        make_observation(pods=(make_ended_pod(code),), nodes={"spot-a": make_node(boot_id="boot-2")})
+    )
+    assert (restart.row, restart.cause, restart.charged) == ("10", cause, False)
 
 
 def test_row_12_node_pressure_is_not_charged() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.model import ContainerTermination, PodCondition, Taint
-from spot_operator.views import node_view, pod_view, time_of
+from spot_operator.views import is_claim_disrupted, node_view, pod_view, time_of
 
 
 def make_pod(**status: object) -> dict:
@@ -161,3 +161,23 @@ def test_node_view_has_zone_boot_id_and_taints() -> None:
 
 def test_heartbeat_alone_makes_no_other_view() -> None:
     assert node_view(make_node("2026-11-23T10:00:00Z")) == node_view(make_node("2026-11-23T10:00:10Z"))
+
+
+def test_node_claim_of_a_node_is_its_owner_of_that_kind() -> None:
+    owners = [{"kind": "Machine", "name": "m-1"}, {"kind": "NodeClaim", "name": "claim-1"}]
+    node = {"metadata": {"name": "spot-1", "uid": "u", "ownerReferences": owners}}
+    assert node_view(node).claim_name == "claim-1"
+    assert node_view({"metadata": {"name": "spot-1", "uid": "u"}}).claim_name == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "is_chosen"),
+    [
+        ({"conditions": [{"type": "DisruptionReason", "status": "True", "reason": "Drifted"}]}, True),
+        ({"conditions": [{"type": "DisruptionReason", "status": "False"}]}, False),
+        ({"conditions": [{"type": "Drifted", "status": "True"}]}, False),
+        (None, False),
+    ],
+)
+def test_claim_that_karpenter_chose_to_disrupt(status: object, is_chosen: bool) -> None:
+    assert is_claim_disrupted({"status": status}) is is_chosen

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from spot_operator.decide import avoid, restarts
 from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
-from spot_operator.decide.fates import Fate, PodFate
+from spot_operator.decide.fates import Fate, PodFate, given_up_time
 from spot_operator.decide.gang import has_ended
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
 from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
@@ -26,7 +26,7 @@ def judge_predecessor(draft: Draft) -> Draft:
         return draft
     fates = draft.fates(predecessor)
     if not has_ended(fates, claims=draft.status.claims):
-        return draft
+        return _look_when_given_up(draft, predecessor, fates)
     case = _case(draft, predecessor, fates)
     verdict = classify(case)
     if verdict.ending is Ending.HOLD:
@@ -47,7 +47,7 @@ def judge(draft: Draft) -> Draft:
         # incarnation ever has two pods: the next one takes its place, and numbers cost nothing.
         return draft.with_gang(None)
     if not has_ended(fates, claims=draft.status.claims):
-        return _wait_for_old_pod(draft, fates)
+        return _wait_for_old_pod(_look_when_given_up(draft, gang, fates), fates)
     case = _case(draft, gang, fates)
     verdict = classify(case)
     if verdict.ending is Ending.HOLD:
@@ -76,6 +76,14 @@ def _hold_end(draft: Draft, fate: PodFate) -> datetime:
     held = fate.record.exit_time or draft.now
     end = held + timedelta(seconds=draft.settings.complete_hold_seconds)
     return end if end > draft.now else draft.now + HOLD_RETRY
+
+
+def _look_when_given_up(draft: Draft, gang: Gang, fates: tuple[PodFate, ...]) -> Draft:
+    """Nothing may be heard of it at that time: others' clocks differ, and an event may be lost."""
+    for fate in fates:
+        if fate.fate is Fate.ALIVE:
+            draft = draft.look_at(given_up_time(fate.node, gang, draft.settings))
+    return draft
 
 
 def _wait_for_old_pod(draft: Draft, fates: tuple[PodFate, ...]) -> Draft:

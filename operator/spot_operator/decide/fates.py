@@ -153,10 +153,16 @@ def _is_node_dead(
         return True
     if is_shut_down(node):
         return True
-    since = unreachable_since(node)
+    due = given_up_time(node, gang, settings)
+    return due is not None and now >= due
+
+
+def given_up_time(node: NodeView | Unknown | None, gang: Gang, settings: PolicySettings) -> datetime | None:
+    """When a pod on a node that is out of reach has been tolerated for long enough; None: it is in reach."""
+    since = unreachable_since(node) if isinstance(node, NodeView) else None
     if since is None:
-        return False
-    return now >= since + timedelta(seconds=unreachable_toleration_seconds(gang.capacity_type, settings))
+        return None
+    return since + timedelta(seconds=unreachable_toleration_seconds(gang.capacity_type, settings))
 
 
 def _is_machine_surely_off(

@@ -68,7 +68,8 @@ BAD_DEVICE_CONDITIONS: Final = {
 RECLAIM_EVENTS: Final = frozenset(
     {"SpotInterrupted", "SpotInterruption", "PreemptScheduled", "ImpendingNodeTermination"}
 )
-CHOSEN_EVENTS: Final = frozenset({"DisruptionTerminating", "ScaleDown"})
+CHOSEN_EVENTS: Final = frozenset({"DisruptionTerminating", "DisruptionReason", "ScaleDown"})
+"""Reasons of events, and the condition of a NodeClaim, that name a disruption which the cluster chose."""
 SHUTDOWN_MESSAGE: Final = "node is shutting down"
 AZURE_PREEMPT_PREFIX: Final = "Preempt Scheduled:"
 

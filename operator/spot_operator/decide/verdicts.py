@@ -408,9 +408,17 @@ def row_10_node_lost(case: Case) -> Verdict | None:
         return _uncharged(
             "10", Cause.NODE_LOST, "ContainerStatusUnknown: the machine or its kubelet restarted"
         )
+    if _has_rebooted(case) and case.exit_code != 0:
+        return _uncharged("10", Cause.NODE_LOST, "the machine has been booted again since")
     if case.fate.pod is not None and case.fate.pod.status_reason == "NodeLost":
         return _uncharged("10", Cause.NODE_LOST, "pod reason NodeLost")
     return None
+
+
+def _has_rebooted(case: Case) -> bool:
+    """The node object is the same, its machine is not what the pod was started on (C2.8)."""
+    node, boot_id = case.fate.node, case.fate.record.boot_id
+    return isinstance(node, NodeView) and bool(boot_id and node.boot_id) and node.boot_id != boot_id
 
 
 def row_11_bad_device(case: Case) -> Verdict | None:
