@@ -152,13 +152,21 @@ class Observer:
 
     @staticmethod
     def _nodes_to_judge_by(status: JobStatus, pods: tuple[PodView, ...] | Unknown) -> set[str]:
-        """Nodes whose state explains why a pod of the gang has ended: a watch that lags would not."""
+        """Nodes that a watch which lags must not speak for.
+
+        Their state explains why a pod of the gang has ended, or their UID is about to be recorded: a
+        machine that came back under its name would be taken for the one before, and then for gone.
+        """
         if pods is UNKNOWN:
             return set()
         alive = {pod.uid for pod in pods if not is_terminal(pod)}
-        return {
-            record.node_name for record in records_of(status) if record.node_name and record.uid not in alive
-        }
+        bound = {pod.name: pod.node_name for pod in pods}
+        found = set()
+        for record in records_of(status):
+            name = record.node_name or bound.get(record.name)
+            if name and (record.uid not in alive or record.node_uid is None):
+                found.add(name)
+        return found
 
     async def _look_at_nodes(self, names: set[str], live: set[str]) -> dict[str, NodeView | Unknown | None]:
         ordered = sorted(names)

@@ -20,7 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "operator" / "spot_operator"
 LIST = Path(__file__).with_name("mutants.json")
-MAX_SEEDS = 1000
+FIRST_SEED = 10_000
+MAX_SEEDS = 200
+"""Seeds of this range fail for nothing but a mistake: `test_no_schedule_breaks_a_promise` plays them all."""
+OTHER_SEEDS = 150
+"""So many are tried where the kept one does not catch it: any change of the code may have moved it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Mutant:
     why: str
     """What somebody would see go wrong."""
     seed: int
-    """One that catches it."""
+    """One that caught it."""
+    is_blind: bool
+    """Whoever wrote it had not read the checks."""
 
 
 def read() -> list[Mutant]:
@@ -53,21 +59,25 @@ def apply(mutant: Mutant, folder: Path) -> None:
 
 def catch(mutant: Mutant, *, searches: bool = False) -> str:
     """The seed that fails and why; empty if none does."""
-    seeds = (0, MAX_SEEDS) if searches else (mutant.seed, 1)
+    ranges = [(mutant.seed, 1), (FIRST_SEED, MAX_SEEDS if searches else OTHER_SEEDS)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         apply(mutant, folder)
-        paths = [str(ROOT / "tests"), str(folder), str(ROOT / "trainer")]
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "simulation", "--until-failure", "--workers=1"),
-                *(f"--first={seeds[0]}", f"--seeds={seeds[1]}"),
-            ],
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(paths)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return next(filter(None, (_play(mutant, folder, *each) for each in ranges)), "")
+
+
+def _play(mutant: Mutant, folder: Path, first: int, num_seeds: int) -> str:
+    paths = [str(ROOT / "tests"), str(folder), str(ROOT / "trainer")]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "simulation", "--until-failure", "--workers=1"),
+            *(f"--first={first}", f"--seeds={num_seeds}"),
+        ],
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("seed ")]
     if lines:
         return lines[0]
@@ -76,20 +86,30 @@ def catch(mutant: Mutant, *, searches: bool = False) -> str:
     return ""
 
 
+def _keep(found: dict[str, int]) -> None:
+    listed = json.loads(LIST.read_text())
+    for each in listed:
+        each["seed"] = found.get(each["name"], each["seed"])
+    LIST.write_text(json.dumps(listed, indent=2) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation.mutants", description=__doc__)
     parser.add_argument("--only", default="", help="names that contain this")
-    parser.add_argument("--search", action="store_true", help=f"try the first {MAX_SEEDS} seeds")
+    parser.add_argument("--search", action="store_true", help=f"try {MAX_SEEDS} seeds, keep those that catch")
     options = parser.parse_args()
     mutants = [each for each in read() if options.only in each.name]
-    missed = []
+    missed, found = [], {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for mutant, caught in zip(
-            mutants, pool.map(lambda each: catch(each, searches=options.search), mutants), strict=True
-        ):
-            print(f"{mutant.name:<45} {caught[:150] or 'NOT CAUGHT'}", flush=True)
-            if not caught:
+        caught = pool.map(lambda each: catch(each, searches=options.search), mutants)
+        for mutant, text in zip(mutants, caught, strict=True):
+            print(f"{mutant.name:<50} {text[:150] or 'NOT CAUGHT'}", flush=True)
+            if text:
+                found[mutant.name] = int(text.split()[1].rstrip(":"))
+            else:
                 missed.append(mutant.name)
+    if options.search:
+        _keep(found)
     print(f"{len(mutants)} mutants, {len(missed)} not caught")
     return 1 if missed else 0
 

@@ -12,7 +12,6 @@ import pytest
 from simulation import mutants
 
 ROOT = Path(__file__).parents[2]
-NUM_SEEDS = 1500
 
 FOUND = {
     58: "evicted from a node that was out of reach and is back: called a voluntary eviction",
@@ -36,9 +35,9 @@ def simulate(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_schedule_breaks_a_promise() -> None:
-    done = simulate(f"--seeds={NUM_SEEDS}", "--first=10000")
+    done = simulate(f"--seeds={mutants.MAX_SEEDS}", f"--first={mutants.FIRST_SEED}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{NUM_SEEDS} seeds, 0 failed" in done.stdout
+    assert f"{mutants.MAX_SEEDS} seeds, 0 failed" in done.stdout
 
 
 @pytest.mark.parametrize("seed", FOUND)
