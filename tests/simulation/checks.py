@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
+from simulation import status_checks
 from simulation.api import Object
 from simulation.trainer import End
 from simulation.world import EPOCH, Running, World
@@ -28,6 +29,7 @@ ALLOWED = {
     "pressure": {"NodePressure"},
     "refused": {"Infrastructure"},
     "crash": {"Failure"},
+    "stops itself": {"Requested", "Failure"},
     "out of memory": {"OutOfMemory"},
     "suspend": {"Requested"},
     "capacity": {"CapacityChange"},
@@ -35,6 +37,8 @@ ALLOWED = {
 """What a pod's end may be called, by what was done to it. Several deeds allow what each of them allows."""
 
 CHARGED = {"Failure", "OutOfMemory"}
+IN_FLIGHT_SECONDS = 2.0
+"""A call that was on its way when the world changed may still arrive."""
 MAX_CALLS_PER_MINUTE = 600
 MAX_DELETES_PER_POD = 8
 MAX_ENDED_PODS = 2
@@ -44,6 +48,7 @@ BACKOFF_SECONDS = (0, 0, 10, 20, 40, 80, 160, 300)
 SUSPENSION_SECONDS = 10.0
 """A create that was under way may still arrive."""
 SETTLE_SECONDS = 95.0
+UPGRADE_SECONDS = 300.0
 LIMITS = {"BackoffLimitExceeded", "NoProgress", "OutOfMemory"}
 LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "AfterPending"}
 
@@ -67,6 +72,7 @@ class Checks:
         self._suspended_since: dict[str, float] = {}
         self._resumed: dict[str, float] = {}
         self._left_spot: set[str] = set()
+        self._claims: set[str] = set()
         self.num_status_writes = 0
         self.violation: Violation | None = None
         world.api.listeners.append(self._hear)
@@ -85,6 +91,8 @@ class Checks:
     # ------------------------------------------------------------------ at every moment
 
     def called(self, method: str, path: str, status: int) -> None:
+        if method == "DELETE" and "/pods/debug-" in path and status < 300:
+            self.fail(f"{path.rpartition('/')[2]} is nobody's but its owner's, and was deleted")
         if method == "DELETE" and "/pods/" in path:
             self._deletes[path] += 1
             if self._deletes[path] > MAX_DELETES_PER_POD:
@@ -111,6 +119,7 @@ class Checks:
         found = self._world.job(job)
         if found is None or (controller_of(pod) or {}).get("uid") != found["metadata"]["uid"]:
             return
+        self._check_place(pod, found)
         gang = found.get("status", {}).get("gang") or {}
         if name not in {each["name"] for each in gang.get("pods", [])}:
             self.fail(f"pod {name} was created before status says so")
@@ -122,6 +131,16 @@ class Checks:
             self.fail(f"pod {name} goes back to spot, which {job} had left for good")
         if job in self._final:
             self.fail(f"pod {name} was created after the job was {self._final[job]}")
+
+    def _check_place(self, pod: Object, job: Object) -> None:
+        name, deleted = pod["metadata"]["name"], time_of(job["metadata"].get("deletionTimestamp"))
+        if deleted is not None and (self._world.now() - deleted).total_seconds() > IN_FLIGHT_SECONDS:
+            self.fail(f"pod {name} was created although its job is being deleted")
+        affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+        for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution", ()):
+            keys = {expression["key"] for expression in term["preference"]["matchExpressions"]}
+            if job["model"]["volume"] and any(key.endswith("/zone") for key in keys):
+                self.fail(f"pod {name} avoids the zone that its volume is in")
 
     def _check_backoff(self, name: str, job: Object) -> None:
         restarts = (job.get("status") or {}).get("recentRestarts") or []
@@ -160,6 +179,12 @@ class Checks:
 
     def _job_changed(self, job: Object) -> None:
         name, status = job["metadata"]["name"], job.get("status") or {}
+        if status and (wrong := status_checks.complaint(job, self._world)):
+            self.fail(wrong)
+        if name in self._claims and status and not status.get("claims"):
+            self.fail(f"that {name} claims its store was forgotten")
+        if status.get("claims"):
+            self._claims.add(name)
         durable = (status.get("progress") or {}).get("durableStep") or 0
         if durable < self._durable[name]:
             self.fail(f"durable progress of {name} went from {self._durable[name]} to {durable}")
@@ -204,12 +229,16 @@ class Checks:
 
     def at_end(self, *, crashes: Counter[str]) -> None:
         for job in self._world.api.all("spottrainingjobs"):
+            if job["metadata"].get("deletionTimestamp"):
+                continue
             self._check_job(job, crashes[job["metadata"]["name"]])
         jobs = {job["metadata"]["uid"]: job for job in self._world.api.all("spottrainingjobs")}
         for pod in self._world.api.all("pods"):
             name, metadata = pod["metadata"]["name"], pod["metadata"]
             machine = self._world.machine_of(pod)
             if metadata.get("deletionTimestamp") and (machine is None or not machine.is_heard):
+                continue
+            if controller_of(pod) is None:
                 continue
             owner = (controller_of(pod) or {}).get("uid", "")
             if owner not in jobs:
@@ -242,10 +271,10 @@ class Checks:
         for restart in restarts:
             self._check_cause(name, restart)
         charged = sum(bool(each.get("charged")) for each in restarts)
-        if charged > job["model"]["backoffLimit"] + 1:
+        if charged > job["model"]["backoffLimit"] + 1 and job["model"]["window"] == 3600:
             self.fail(f"{name} was charged {charged} failures and went on")
         pods = (p for p in self._world.api.all("pods") if "deletionTimestamp" not in p["metadata"])
-        kept = [pod for pod in pods if pod["metadata"]["labels"][LABEL_JOB_NAME] == name]
+        kept = [p for p in pods if p["metadata"]["labels"][LABEL_JOB_NAME] == name and controller_of(p)]
         if len(kept) > MAX_ENDED_PODS:
             names = ", ".join(f"{p['metadata']['name']} {p['status']['phase']}" for p in kept)
             self.fail(f"{len(kept)} pods of {name} are kept: {names}")
@@ -267,12 +296,25 @@ class Checks:
             return False
         return any(ended - 5 <= lost <= ended + SETTLE_SECONDS for lost in machine.lost_at)
 
+    def _could_not_be_read(self, name: str, pod_uid: str) -> bool:
+        """From its end until nothing more could follow, its node could not be looked at."""
+        ended, _ = self._world.ended_at.get(pod_uid, (0.0, None))
+        job = self._world.job(name) or {}
+        completed = time_of((job.get("status") or {}).get("completionTime"))
+        until = ended + UPGRADE_SECONDS
+        if completed is not None:
+            until = min(until, (completed - EPOCH).total_seconds())
+        # Every 10 s a report makes the operator look again.
+        return any(begin <= ended + 2 and end >= until - 15 for begin, end in self._world.unreadable)
+
     def _check_cause(self, name: str, restart: dict[str, Any]) -> None:
         deeds = self._world.truth.get(restart["podUID"], set())
         allowed = set().union(*(ALLOWED[deed] for deed in deeds)) if deeds else set()
-        if "crash" in deeds and self._was_followed_by_a_loss(restart["podUID"]):
+        if deeds & {"crash", "stops itself"} and self._was_followed_by_a_loss(restart["podUID"]):
             allowed |= {"Interruption", "NodeLost"}
         cause = restart["cause"]
+        if self._could_not_be_read(name, restart["podUID"]):
+            allowed.add("VoluntaryEviction")
         if "disappeared" in restart["evidence"] and "preemption" in deeds:
             allowed |= {"VoluntaryEviction", "Interruption"}  # nobody looked while there was something to see
         if restart["podUID"] == "" or cause == "CapacityChange":
@@ -285,5 +327,5 @@ class Checks:
                 f"{name}: incarnation {restart['incarnation']} ended by {sorted(deeds) or 'nothing'} and is "
                 f"called {cause} ({restart['evidence']})"
             )
-        if restart.get("charged") and not deeds & {"crash", "out of memory"}:
+        if restart.get("charged") and not deeds & {"crash", "out of memory", "stops itself"}:
             self.fail(f"{name}: incarnation {restart['incarnation']} was charged for {sorted(deeds)}")

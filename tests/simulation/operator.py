@@ -40,6 +40,9 @@ class Weather:
         """Requests and watches get no answer."""
         self.slow_watches_until = 0.0
         self.are_nodes_unreadable = False
+        self.are_pods_unreadable = False
+        self.refused_writes = 0
+        """So many of the next writes of pods answer 429."""
         self.lost_answers = 0
         """So many of the next writes are done, and their answers get lost."""
 
@@ -73,10 +76,14 @@ class OperatorProcess:
         clock: Callable[[], datetime],
         say: Callable[[str], None],
         on_call: Callable[[str, str, int], None],
+        complain: Callable[[str], None],
         skew_seconds: float = 0.0,
     ) -> None:
         self.name = f"operator-{number}"
         self._api, self._weather, self._say, self._on_call = api, weather, say, on_call
+        self._complain = complain
+        self.stalled_until = 0.0
+        """Its calls hang until then."""
         self._skew = timedelta(seconds=skew_seconds)
         self._clock = clock
         self._tasks: list[asyncio.Task[Any]] = []
@@ -194,6 +201,15 @@ class OperatorProcess:
 
     # ------------------------------------------------------------------ requests
 
+    def _check_leads(self, method: str, path: str) -> None:
+        """A write is begun only by who holds the Lease, as far as the API server knows."""
+        lease = self._api.get("leases", "lease", NAMESPACE)
+        if method == "GET" or "/leases" in path or lease is None:
+            return
+        holder = lease["spec"].get("holderIdentity")
+        if holder not in ("", self.name):
+            self._complain(f"{self.name} begins {method} {path} while {holder} leads")
+
     async def send(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None
     ) -> tuple[int, str, Mapping[str, str]]:
@@ -202,12 +218,21 @@ class OperatorProcess:
         rng = self._weather.rng
         self.num_calls += 1
         number = self.num_calls
+        self._check_leads(method, path)
+        if method == "DELETE" and not (body or {}).get("preconditions", {}).get("uid"):
+            self._complain(f"{method} {path} does not say which object it means")
+        await asyncio.sleep(max(0.0, self.stalled_until - self._time()))
         await asyncio.sleep(rng.uniform(0.001, 0.02))
         if self._weather.is_down:
             await asyncio.sleep(rng.choice([0.01, 5.0]))
             raise aiohttp.ClientConnectionError("no answer")
         if self._weather.are_nodes_unreadable and method == "GET" and "/nodes" in path:
             return 503, '{"reason": "ServiceUnavailable", "message": "overloaded"}', {}
+        if self._weather.are_pods_unreadable and method == "GET" and "/pods" in path:
+            return 503, '{"reason": "ServiceUnavailable", "message": "overloaded"}', {}
+        if self._weather.refused_writes and method in ("POST", "DELETE") and "/pods" in path:
+            self._weather.refused_writes -= 1
+            return 429, '{"reason": "TooManyRequests", "message": "slow down"}', {}
         if self.dies_at == (number, "before"):
             self.kill(f"before its call {number}, {method} {path}")
             await asyncio.Event().wait()

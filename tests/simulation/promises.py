@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from simulation.api import Object
+from simulation.trainer import REPORT_SECONDS
 from simulation.world import Machine, Running, World
 from spot_operator.names import LABEL_JOB_NAME
-from spot_operator.views import controller_of, incarnation_of
+from spot_operator.views import controller_of, incarnation_of, time_of
 
 CALM_BEFORE_SECONDS = 5.0
 """A leader that has just taken over first lists everything."""
@@ -31,11 +32,24 @@ SHOW_SECONDS = 30.0
 """Durable progress that a trainer has reported stands in status by then."""
 FIRST_POD_SECONDS = 3.0
 PERIOD_SECONDS = 10.0
+STEADY_SECONDS = 15.0
+"""A trainer that has run for so long reports regularly."""
+HINT_SECONDS = 7.0
+DOOMED_SECONDS = 25.0
+IDLE_SECONDS = 15.0
+LEASE_SECONDS = 30.0
 MACHINE_DEEDS = {"reclaim", "reclaim on-demand", "off"}
 
 
 class Promises:
-    def __init__(self, world: World, fail: Callable[[str], None], is_calm: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        world: World,
+        fail: Callable[[str], None],
+        is_calm: Callable[[], bool],
+        is_alive: Callable[[str], bool],
+    ) -> None:
+        """`is_alive` says whether the operator of a name runs."""
         self._world, self._fail, self._is_calm = world, fail, is_calm
         self._calm_since: float | None = None
         self._strays: dict[str, float] = {}
@@ -44,6 +58,11 @@ class Promises:
         self._unjudged: dict[str, float] = {}
         self._told: set[str] = set()
         self._suspended: set[str] = set()
+        self._hinted: set[str] = set()
+        self._doomed: dict[str, float] = {}
+        self._idle: dict[str, float] = {}
+        self._holder = ""
+        self._is_alive = is_alive
         world.api.listeners.append(self._hear)
 
     async def watch(self) -> None:
@@ -56,6 +75,8 @@ class Promises:
                 self._look_for_strays()
                 self._look_at_progress()
                 self._look_at_predecessors()
+                self._look_for_doomed()
+                self._look_for_idle_jobs()
             await asyncio.sleep(0.5)
 
     def _take_weather(self) -> None:
@@ -87,6 +108,9 @@ class Promises:
                 self._promise(STOP_SECONDS, lambda: self._not_stopped(name))
         elif plural == "nodes" and kind == "MODIFIED":
             self._told.discard(name)
+            if changed["spec"].get("unschedulable") and name not in self._hinted:
+                self._hinted.add(name)
+                self._node_hinted(changed)
             if _is_unreachable(changed):
                 self._node_unreachable(changed)
         elif plural == "nodes" and kind == "DELETED":
@@ -99,6 +123,34 @@ class Promises:
                 self._promise(STOP_SECONDS, lambda: self._not_suspended(name))
         elif plural == "spottrainingjobs" and kind == "MODIFIED":
             self._suspended.discard(name)
+
+        elif plural == "leases":
+            self._take_holder(changed["spec"].get("holderIdentity") or "")
+
+    def _take_holder(self, holder: str) -> None:
+        """Nobody takes the Lease from a leader that is well."""
+        before, self._holder = self._holder, holder
+        if before and holder and holder != before and self._is_alive(before):
+            well = self._calm_since is not None and self._world.seconds() - self._calm_since > LEASE_SECONDS
+            if well:
+                self._fail(f"{holder} took the lease from {before}, which was well")
+
+    def _node_hinted(self, node: Object) -> None:
+        """A cordon asks the trainers there for a checkpoint, with their next report."""
+        machine = self._world.machines[node["metadata"]["uid"]]
+        for each in self._world.pods_on(machine):
+            process = each.process
+            if process.is_plain or process.seconds_running < STEADY_SECONDS or process.step == 0:
+                continue
+            due = REPORT_SECONDS + 2 * process.save_cost_seconds + HINT_SECONDS
+            self._promise(due, lambda each=each, step=process.step: self._not_saved(each, step))  # type: ignore[misc]
+
+    def _not_saved(self, each: Running, step: int) -> str:
+        if each.pod_uid not in self._world.running or each.process.is_told_to_stop:
+            return ""
+        if not each.machine.is_heard or self._world.stores[each.job].newest_step >= step:
+            return ""
+        return f"the node of pod {each.pod_name} was cordoned at step {step}, and nothing was saved"
 
     def _not_stopped(self, node: str) -> str:
         found = self._world.api.get("nodes", node)
@@ -206,13 +258,42 @@ class Promises:
             if now - since > PREDECESSOR_SECONDS and self._was_calm(since):
                 self._fail(f"pod {name} has handed over and ended, and has no verdict")
 
+    def _look_for_doomed(self) -> None:
+        """What could not be done at the signal is done when it can be."""
+        now, found = self._world.seconds(), {}
+        for node in self._world.api.all("nodes"):
+            name = node["metadata"]["name"]
+            if _says_that_it_goes(node) and self._not_stopped(name):
+                found[name] = self._doomed.get(name, now)
+        self._doomed = found
+        for name, since in found.items():
+            calm = max(since, self._calm_since if self._calm_since is not None else now)
+            if now - calm > DOOMED_SECONDS:
+                self._fail(f"{self._not_stopped(name)}, {now - since:g} s later")
+
+    def _look_for_idle_jobs(self) -> None:
+        now, found = self._world.seconds(), {}
+        for job in self._world.api.all("spottrainingjobs"):
+            name, status = job["metadata"]["name"], job.get("status") or {}
+            due = time_of(status.get("nextLaunchTime"))
+            is_held = due is not None and due > self._world.now()
+            if job["spec"].get("suspend") or self._is_over(job):
+                continue
+            if not is_held and not status.get("gang") and not status.get("predecessor"):
+                found[name] = self._idle.get(name, now)
+        self._idle = found
+        for name, since in found.items():
+            if now - since > IDLE_SECONDS and self._was_calm(since):
+                self._fail(f"nothing holds {name} back, and nothing was launched")
+
     def _is_owned(self, pod: Object) -> bool:
         job = self._world.job(pod["metadata"]["labels"][LABEL_JOB_NAME])
         return job is not None and (controller_of(pod) or {}).get("uid") == job["metadata"]["uid"]
 
     @staticmethod
     def _is_over(job: Object) -> bool:
-        return bool((job.get("status") or {}).get("completionTime"))
+        is_deleted = "deletionTimestamp" in job["metadata"]
+        return is_deleted or bool((job.get("status") or {}).get("completionTime"))
 
 
 def _says_that_it_goes(node: Object) -> bool:

@@ -40,7 +40,7 @@ class Run:
         self.checks = Checks(self.world)
         self.operators: dict[int, OperatorProcess] = {}
         self.num_calls = 0
-        self.promises = Promises(self.world, self.checks.fail, self._is_calm)
+        self.promises = Promises(self.world, self.checks.fail, self._is_calm, self._is_alive)
         self.world.report_to = self._report
 
     def _job(self, disturbance: Disturbance) -> str:
@@ -82,7 +82,10 @@ class Run:
 
     def _is_over(self) -> bool:
         jobs = self.world.api.all("spottrainingjobs")
-        return all((job.get("status") or {}).get("completionTime") for job in jobs)
+        return all(
+            (job.get("status") or {}).get("completionTime") or job["metadata"].get("deletionTimestamp")
+            for job in jobs
+        )
 
     def _start_operator(self, number: int) -> None:
         skew = self.schedule.skew_seconds[number]
@@ -93,6 +96,7 @@ class Run:
             clock=self.world.now,
             say=self.world.say,
             on_call=self._called,
+            complain=self.checks.fail,
             skew_seconds=skew,
         )
         each.start()
@@ -116,11 +120,17 @@ class Run:
             and leader.dies_at is None
             and leader._hear in self.world.api.listeners
             and not weather.is_down
+            and leader.stalled_until < self.world.seconds()
             and not weather.are_nodes_unreadable
+            and not weather.are_pods_unreadable
+            and not weather.refused_writes
             and not weather.lost_answers
             and not self.world.api.refuse_pods
             and self.world.seconds() > weather.slow_watches_until
         )
+
+    def _is_alive(self, name: str) -> bool:
+        return any(each.name == name and not each.is_dead for each in self.operators.values())
 
     def _leader(self) -> OperatorProcess | None:
         return next((each for each in self.operators.values() if each.is_leading), None)
@@ -183,8 +193,23 @@ class Run:
                 world.bugs[job] = (min(it.number, 13), End(1, "Error", "Traceback ..."))
             case Kind.OUT_OF_MEMORY_LOOP:
                 world.bugs[job] = (min(it.number, 5), End(137, "OOMKilled"))
+            case Kind.STOP_LOOP:
+                world.bugs[job] = (min(it.number, 8), End(75, "Error"))
+            case Kind.POD_READS_FAIL:
+                weather.are_pods_unreadable = True
+                await asyncio.sleep(min(it.number, 100))
+                weather.are_pods_unreadable = False
+            case Kind.WRITES_REFUSED:
+                weather.refused_writes += min(it.number, 5)
+            case Kind.OPERATOR_STALLS:
+                leader = self._leader()
+                if leader is not None:
+                    leader.stalled_until = world.seconds() + min(it.number, 60)
+            case Kind.DELETE_JOB_IN_FOREGROUND:
+                await world.delete_job_in_foreground(job)
             case Kind.NODE_READS_FAIL:
                 weather.are_nodes_unreadable = True
+                world.unreadable.append((world.seconds(), world.seconds() + it.number))
                 await asyncio.sleep(it.number)
                 weather.are_nodes_unreadable = False
             case Kind.DROUGHT:
@@ -211,6 +236,14 @@ class Run:
             case Kind.EVICT:
                 world.truth[pod["metadata"]["uid"]].add("eviction")
                 world.evict(pod)
+            case Kind.FORCE_DELETE:
+                world.truth[pod["metadata"]["uid"]].add("deleted by somebody")
+                world.force_delete(pod)
+            case Kind.STALE_CONDITION:
+                world.truth[pod["metadata"]["uid"]].add("eviction")
+                await world.announce_eviction(pod, 120)
+            case Kind.COPIED_LABELS:
+                world.copy_labels(pod)
             case Kind.PREEMPTION:
                 world.truth[pod["metadata"]["uid"]].add("preemption")
                 world.preempt(pod)

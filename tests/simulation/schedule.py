@@ -41,8 +41,16 @@ class Kind(StrEnum):
     SEVERED = "a partition, and the Node object is deleted while the machine goes on"
     NODE_READS_FAIL = "nodes cannot be read"
     OUT_OF_MEMORY = "the program runs out of memory"
+    STALE_CONDITION = "an eviction is announced on the pod and does not come"
+    FORCE_DELETE = "somebody deletes the pod by force"
+    STOP_LOOP = "the program stops itself with 75 soon after each of its next starts"
+    COPIED_LABELS = "somebody makes a pod of their own with the labels of one of the job's"
+    POD_READS_FAIL = "pods cannot be listed"
+    WRITES_REFUSED = "the API server refuses writes of pods: too many requests"
+    OPERATOR_STALLS = "the leader's calls hang"
     SUSPEND = "suspend, and resume later"
     DELETE_JOB = "the job is deleted"
+    DELETE_JOB_IN_FOREGROUND = "the job is deleted, and stays until its pods are gone"
     OPERATOR_DIES_NOW = "the operator dies"
     OPERATOR_DIES_AT_CALL = "the operator dies around one of its next calls"
     API_DOWN = "the API server is away"
@@ -55,6 +63,7 @@ class Kind(StrEnum):
 
 WEIGHTS = {
     Kind.DELETE_JOB: 0.2,
+    Kind.DELETE_JOB_IN_FOREGROUND: 0.3,
     Kind.OPERATOR_DIES_AT_CALL: 3.0,
     Kind.RECLAIM_NTH: 2.0,
     Kind.RECLAIM_KARPENTER: 1.5,
@@ -86,6 +95,14 @@ class Job:
     is_plain: bool
     fallback: dict[str, Any] | None
     backoff_limit: int
+    window_seconds: int
+    """Of the failure policy."""
+    deadline_seconds: int | None
+    """After creation; far enough away, or not."""
+    has_volume: bool
+    """Checkpoints go to a volume claim instead of S3."""
+    fails_on_sigterm_code: bool
+    """failurePolicy.rules: FailJob at exit code 143, which a program that dies of SIGTERM has."""
     at_sigterm: str
     """What a plain program does: `dies`, `goes on`, or `exits with 0` although it is not done."""
 
@@ -118,6 +135,10 @@ def draw(seed: int) -> Schedule:
             is_plain=rng.random() < 0.35,
             fallback=rng.choice(FALLBACKS),
             backoff_limit=rng.choice([1, 2, 6]),
+            window_seconds=rng.choice([3600, 3600, 60]),
+            deadline_seconds=rng.choice([None, None, 400, 1500]),
+            has_volume=rng.random() < 0.2,
+            fails_on_sigterm_code=rng.random() < 0.2,
             at_sigterm=rng.choice(["dies", "goes on", "exits with 0"]),
         )
         for _ in range(rng.choice([1, 1, 2]))

@@ -68,7 +68,7 @@ class TrainerProcess:
         self.is_plain, self.handover_seconds = is_plain, handover_seconds
         self._at_sigterm, self._crashes_after = at_sigterm, crashes_after
         self._save_every, self._rng, self._report = save_every_seconds, rng, report
-        self._save_cost = save_cost_seconds
+        self.save_cost_seconds = save_cost_seconds
         self.step = 0
         self.is_told_to_stop = False
         self._began = asyncio.get_running_loop().time()
@@ -115,7 +115,7 @@ class TrainerProcess:
                 if asked is not None and asked != handled:
                     handled, since_save = asked, next_save
             if self.is_told_to_stop or since_save >= next_save:
-                await asyncio.sleep(self._rng.uniform(0.2, self._save_cost))
+                await asyncio.sleep(self._rng.uniform(0.2, self.save_cost_seconds))
                 if (crash := self._crashed()) is not None:
                     return crash
                 if not self._publish():

@@ -19,7 +19,7 @@ from simulation.api import Api, Object, format_time
 from simulation.trainer import End, Store, TrainerProcess
 from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME
 from spot_operator.views import controller_of, incarnation_of, time_of
-from spot_trainer.contract import Directives, ProgressReport
+from spot_trainer.contract import Directives, ProgressReport, parse_outcome
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -92,8 +92,12 @@ class World:
         """When and where the program of a pod has ended, by the pod's UID."""
         self.ended: dict[str, str] = {}
         """UIDs of pods whose program has ended on its own or was killed, and how."""
+        self.final_step: dict[str, int] = {}
+        """The step of the last checkpoint that a pod's outcome names, by the pod's UID."""
         self.started: set[str] = set()
         """UIDs of pods whose program has run."""
+        self.unreadable: list[tuple[float, float]] = []
+        """From when to when nodes could not be read."""
         self.gone_at: dict[str, float] = {}
         """When a Node object went, by its UID."""
         self._lost: dict[str, list[Running]] = defaultdict(list)
@@ -446,7 +450,10 @@ class World:
             return None
         self.bugs[job] = (left - 1, end)
         self.crashes[job] += 1
-        self.truth[uid].add("out of memory" if end.reason == "OOMKilled" else "crash")
+        if end.exit_code == 75:
+            self.truth[uid].add("stops itself")
+        else:
+            self.truth[uid].add("out of memory" if end.reason == "OOMKilled" else "crash")
         return self.rng.uniform(1.0, 8.0), end
 
     def _report(self, uid: str, report: ProgressReport) -> Directives | None:
@@ -481,6 +488,9 @@ class World:
         self.on_end(each, end)
         self.ended_at[each.pod_uid] = (self.seconds(), each.machine)
         self.ended[each.pod_uid] = f"exit {end.exit_code}"
+        outcome = parse_outcome(end.message)
+        if outcome is not None and outcome.checkpoint is not None:
+            self.final_step[each.pod_uid] = outcome.checkpoint.step
         self.say(f"pod {each.pod_name} ended with {end.exit_code} at step {each.process.step}")
         finished = format_time(self.now())
         await asyncio.sleep(self.rng.uniform(0.05, 1.0))
@@ -609,6 +619,55 @@ class World:
         self._disrupt(pod["metadata"]["name"], "EvictionByEvictionAPI")
         self.api.delete_pod(pod)
 
+    def force_delete(self, pod: Object) -> None:
+        """The object goes at once, whatever its process does."""
+        self.api.delete_pod(pod, grace_seconds=0)
+
+    async def announce_eviction(self, pod: Object, seconds: float) -> None:
+        """A DisruptionTarget that nothing follows from is taken back by the disruption controller."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        self._disrupt(name, "EvictionByEvictionAPI")
+        await asyncio.sleep(seconds)
+        found = self.api.get("pods", name, NAMESPACE)
+        if found is None or found["metadata"]["uid"] != uid or found["metadata"].get("deletionTimestamp"):
+            return
+        if found["status"]["phase"] in ("Succeeded", "Failed"):
+            return
+        self.truth[uid].discard("eviction")
+
+        def take_back(each: Object) -> None:
+            for condition in each["status"]["conditions"]:
+                if condition["type"] == "DisruptionTarget":
+                    condition["status"] = "False"
+
+        self.api.update("pods", name, take_back, NAMESPACE)
+
+    def copy_labels(self, pod: Object) -> None:
+        """A pod of somebody's own; it fits nowhere."""
+        labels = dict(pod["metadata"]["labels"])
+        body = {"metadata": {"generateName": "debug-", "labels": labels}, "spec": {"containers": []}}
+        self.api.create("pods", body, NAMESPACE)
+
+    async def delete_job_in_foreground(self, name: str) -> None:
+        """The object stays until the garbage collector has ended what it owns."""
+        job = self.job(name)
+        if job is None or job["metadata"].get("deletionTimestamp"):
+            return
+        uid = job["metadata"]["uid"]
+        now = format_time(self.now())
+        self.api.update(
+            "spottrainingjobs", name, lambda each: each["metadata"].update(deletionTimestamp=now), NAMESPACE
+        )
+
+        def owned() -> list[Object]:
+            return [p for p in self.api.all("pods") if (controller_of(p) or {}).get("uid") == uid]
+
+        while pods := owned():
+            for pod in pods:
+                self.api.delete_pod(pod)
+            await asyncio.sleep(1)
+        self.api.remove("spottrainingjobs", name, NAMESPACE, uid)
+
     def blame(self, machine: Machine, what: str) -> None:
         """Write down what happens to the pods of a machine."""
         machine.deeds.add(what)
@@ -627,14 +686,27 @@ class World:
                     "terminationGracePeriodSeconds": 30,
                 }
             },
-            "checkpoint": {"s3": {"bucket": "checkpoints"}},
+            "checkpoint": (
+                {"persistentVolumeClaim": {"claimName": "checkpoints"}}
+                if job.has_volume
+                else {"s3": {"bucket": "checkpoints"}}
+            ),
             "capacity": {
                 "preset": "Labels",
                 "spot": {"nodeSelector": {"pool": "spot"}, "pricePerNodeHour": "1"},
                 "onDemand": {"nodeSelector": {"pool": "on-demand"}, "pricePerNodeHour": "3"},
             },
         }
-        spec["failurePolicy"] = {"backoffLimit": job.backoff_limit}
+        policy = {"backoffLimit": job.backoff_limit, "windowSeconds": job.window_seconds}
+        spec["failurePolicy"] = policy
+        if job.fails_on_sigterm_code:
+            codes = {"operator": "In", "values": [143]}
+            policy["rules"] = [{"action": "FailJob", "onExitCodes": codes}]  # type: ignore[assignment]
+        if job.deadline_seconds is not None:
+            spec["deadline"] = {
+                "secondsAfterCreation": job.deadline_seconds,
+                "expectedDurationSeconds": job.steps,
+            }
         if job.fallback:
             spec["fallback"] = job.fallback
         body = {
@@ -649,6 +721,8 @@ class World:
                 "plain": job.is_plain,
                 "atSIGTERM": job.at_sigterm,
                 "backoffLimit": job.backoff_limit,
+                "window": job.window_seconds,
+                "volume": job.has_volume,
             },
         }
         self.api.create("spottrainingjobs", body, NAMESPACE)
@@ -663,5 +737,6 @@ class World:
             for pod in self.api.all("pods")
             if pod["metadata"]["labels"].get(LABEL_JOB_NAME) == job
             and pod["status"]["phase"] not in ("Succeeded", "Failed")
+            and controller_of(pod) is not None
         ]
         return max(pods, key=incarnation_of, default=None)

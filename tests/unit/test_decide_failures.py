@@ -325,6 +325,27 @@ def test_a_failure_fails_the_job_only_when_its_node_has_outlived_it_by_the_windo
     assert (failed(late.status) or ("", ""))[0] == Reason.BACKOFF_LIMIT_EXCEEDED
 
 
+def test_failures_do_not_slide_out_of_a_short_window_while_the_last_one_settles() -> None:
+    short = make_spec(failure_policy=FailurePolicy(backoff_limit=1, window_seconds=60))
+    before = Restart(
+        time=NOW - seconds(30),
+        incarnation=1,
+        capacity_type=CapacityType.SPOT,
+        cause=Cause.FAILURE,
+        evidence="exit code 1",
+        row="21",
+        pod_uid="uid-0",
+        charged=True,
+    )
+    crashed = make_observation(
+        spec=short, status=make_status(recent_restarts=(before,)), pods=(make_ended_pod(1),)
+    )
+    settling = step(crashed).status
+    assert failed(settling) is None
+    settled = step(make_observation(spec=short, status=settling, pods=()), after=91).status
+    assert (failed(settled) or ("",))[0] == Reason.BACKOFF_LIMIT_EXCEEDED
+
+
 @pytest.mark.parametrize(
     ("node", "row", "evidence"),
     [

@@ -242,6 +242,13 @@ def test_row_10_what_ended_on_a_machine_that_was_booted_again_is_not_to_blame(
     assert (restart.row, restart.cause, restart.charged) == ("10", cause, False)
 
 
+def test_row_10_the_taint_manager_on_a_machine_that_was_booted_again_lost_its_pod() -> None:
+    """It was silent while it booted; by the time that it could be read it was Ready again."""
+    pod = make_ended_pod(137, conditions=disrupted("DeletionByTaintManager"))
+    restart = verdict(make_observation(pods=(pod,), nodes={"spot-a": make_node(boot_id="boot-2")}))
+    assert (restart.row, restart.cause) == ("10", Cause.NODE_LOST)
+
+
 def test_row_12_node_pressure_is_not_charged() -> None:
     pod = make_ended_pod(137, status_reason="Evicted", conditions=disrupted("TerminationByKubelet"))
     restart = verdict(make_observation(pods=(pod,)))

@@ -226,7 +226,7 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
     )
     if verdict.reason == Reason.NO_SUCH_BUCKET:
         draft = draft.note(ConditionType.CHECKPOINT_READY, False, Reason.NO_SUCH_BUCKET, verdict.message)
-    exceeded = restarts.exceeded_limit(draft.status, draft.spec, draft.now)
+    exceeded = restarts.exceeded_limit(draft.status, draft.spec)
     if exceeded is not None:
         settles = restarts.settle_time(restart, draft.settings)
         return fail(draft, *exceeded) if settles is None else wait_to_settle(draft, settles)

@@ -130,8 +130,8 @@ def launch(draft: Draft) -> Draft:
         deadline is not None and is_deadline_over(draft) and deadline.action is DeadlineAction.SUSPEND
     ):
         return _suspended(draft) if predecessor is None else _ending(draft, predecessor)
-    exceeded = restarts.exceeded_limit(draft.status, draft.spec, draft.now)
-    if exceeded is not None and draft.status.recent_restarts:
+    exceeded = restarts.exceeded_limit(draft.status, draft.spec)
+    if exceeded is not None:
         settles = restarts.settle_time(draft.status.recent_restarts[-1], draft.settings)
         if settles is None or settles <= draft.now:
             return fail(draft, *exceeded)

@@ -69,10 +69,15 @@ def record(status: JobStatus, restart: Restart) -> JobStatus:
     )
 
 
-def exceeded_limit(status: JobStatus, spec: JobSpec, now: datetime) -> tuple[Reason, str] | None:
-    """The budget that is used up, as the reason and message of the Failed condition."""
+def exceeded_limit(status: JobStatus, spec: JobSpec) -> tuple[Reason, str] | None:
+    """The budget that is used up, as the reason and message of the Failed condition.
+
+    The window ends with the newest restart: while a failure settles, those before it must not slide out.
+    """
+    if not status.recent_restarts:
+        return None
     policy = spec.failure_policy
-    since = now - timedelta(seconds=policy.window_seconds)
+    since = status.recent_restarts[-1].time - timedelta(seconds=policy.window_seconds)
     recent = [restart for restart in status.recent_restarts if restart.time > since]
     failures = sum(1 for restart in recent if restart.charged)
     out_of_memory = sum(1 for restart in recent if restart.cause is Cause.OUT_OF_MEMORY)

@@ -398,7 +398,7 @@ def row_10_node_lost(case: Case) -> Verdict | None:
     node = case.fate.node
     if condition is not None and condition.reason == "DeletionByTaintManager":
         was_unreachable = case.fate.record.unreachable_time is not None
-        if isinstance(node, NodeView) and is_ready(node) and not was_unreachable:
+        if isinstance(node, NodeView) and is_ready(node) and not was_unreachable and not _has_rebooted(case):
             return _uncharged("10", Cause.VOLUNTARY_EVICTION, "NoExecute taint on a node that is Ready")
         return _uncharged("10", Cause.NODE_LOST, "DisruptionTarget DeletionByTaintManager")
     if case.fate.fate is Fate.DEAD_NODE:
