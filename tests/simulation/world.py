@@ -77,7 +77,14 @@ def _environment(pod: Object) -> dict[str, float]:
 
 
 class World:
-    def __init__(self, seed: int, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        seconds: Callable[[], float],
+        *,
+        monitor_grace_seconds: float = MONITOR_GRACE_SECONDS,
+    ) -> None:
+        self._monitor_grace_seconds = monitor_grace_seconds
         self.rng = random.Random(seed)
         self.seconds = seconds
         self.api = Api(self.now, random.Random(seed + 1))
@@ -261,7 +268,7 @@ class World:
 
     async def _watch_heartbeat(self, machine: Machine, since: float) -> None:
         """The node lifecycle controller, and then the taint manager."""
-        await asyncio.sleep(MONITOR_GRACE_SECONDS)
+        await asyncio.sleep(self._monitor_grace_seconds)
         if machine.lost_since != since or self.node_of(machine) is None:
             return
         self.set_ready(machine, "Unknown", "Kubelet stopped posting node status.")
@@ -343,6 +350,8 @@ class World:
         for pod in list(self.api.all("pods")):
             if pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
                 continue
+            if "schedulerName" in pod["spec"]:
+                continue  # somebody else's
             pool = pod["spec"].get("nodeSelector", {}).get("pool", "")
             node = next((n for n in self.api.all("nodes") if self._fits(n, pool, taken)), None)
             if node is None:
@@ -350,7 +359,7 @@ class World:
                 self._provision(pool)
                 continue
             taken.add(node["metadata"]["name"])
-            self._bind(pod, node)
+            self.bind(pod, self.machines[node["metadata"]["uid"]])
 
     def _fits(self, node: Object, pool: str, taken: set[str | None]) -> bool:
         metadata, spec = node["metadata"], node["spec"]
@@ -387,9 +396,8 @@ class World:
         self._provisioning.discard(pool)
         self.add_node(pool)
 
-    def _bind(self, pod: Object, node: Object) -> None:
+    def bind(self, pod: Object, machine: Machine) -> None:
         metadata = pod["metadata"]
-        machine = self.machines[node["metadata"]["uid"]]
         condition = {
             "type": "PodScheduled",
             "status": "True",
