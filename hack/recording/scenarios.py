@@ -13,7 +13,8 @@ from localcluster import ReclaimStyle
 from recording.sequence import Expectation, Scenario
 from recording.stage import Stage
 
-PAUSE_SECONDS = 3.0
+PAUSE_SECONDS = 6.0
+"""In a model that is slow to start a container, it runs by then as well."""
 GARBAGE_SECONDS = 120.0
 """Longer than the pod garbage collector's patience and period."""
 MAINTENANCE = "example.com/maintenance"
@@ -86,13 +87,35 @@ def _short_partition(stage: Stage) -> None:
 
 def _reclaim_like_karpenter(stage: Stage) -> None:
     _run(stage)
-    stage.reclaim(ReclaimStyle.KARPENTER, notice_seconds=20)
-    stage.wait_pod(exists=False)
+    stage.reclaim(ReclaimStyle.KARPENTER, notice_seconds=10, leave_when_empty=False)
+    stage.wait_pod(GARBAGE_SECONDS, exists=False)
+
+
+def _reclaim_at_once(stage: Stage) -> None:
+    _run(stage)
+    stage.reclaim(ReclaimStyle.KARPENTER, notice_seconds=20, leave_when_empty=True)
+    stage.wait_pod(GARBAGE_SECONDS, exists=False)
 
 
 def _drain_and_remove(stage: Stage) -> None:
     _run(stage)
-    stage.reclaim(ReclaimStyle.CORDON_EVICT, notice_seconds=20)
+    stage.reclaim(ReclaimStyle.CORDON_EVICT, notice_seconds=10, leave_when_empty=False)
+    stage.wait_pod(GARBAGE_SECONDS, exists=False)
+
+
+def _delete_unscheduled(stage: Stage) -> None:
+    stage.create_pod()
+    stage.wait_pod(scheduled="False Unschedulable")
+    time.sleep(PAUSE_SECONDS)
+    stage.delete_pod()
+    stage.wait_pod(exists=False)
+
+
+def _delete_before_start(stage: Stage) -> None:
+    stage.create_pod()
+    stage.wait_pod(container="waiting ContainerCreating")
+    time.sleep(PAUSE_SECONDS)
+    stage.delete_pod()
     stage.wait_pod(exists=False)
 
 
@@ -174,10 +197,26 @@ PLAYS = (
         grace_seconds=5,
     ),
     _play(
+        "deletion-unbound",
+        "kubectl delete pod, of one that has no node",
+        "VoluntaryEviction",
+        "23",
+        _delete_unscheduled,
+        has_node=False,
+    ),
+    _play(
+        "deletion-creating",
+        "kubectl delete pod, of one whose container is being created",
+        "VoluntaryEviction",
+        "23",
+        _delete_before_start,
+        is_stuck=True,
+    ),
+    _play(
         "power-off",
         "power off without notice; unreachable, taint manager, node deletion, pod garbage collector",
-        "NodeLost",
-        "10",
+        "Interruption",
+        "9",
         _power_off,
     ),
     _play(
@@ -208,6 +247,14 @@ PLAYS = (
         "Interruption",
         "5",
         _reclaim_like_karpenter,
+    ),
+    _play(
+        "reclaim-empty",
+        "as Karpenter reclaims, and the machine goes as soon as it is empty, before the pod object has gone",
+        "Interruption",
+        "5",
+        _reclaim_at_once,
+        is_race=True,
     ),
     _play(
         "drain-and-remove",

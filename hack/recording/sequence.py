@@ -90,6 +90,10 @@ class Scenario:
     """Of a node that is out of reach."""
     has_node: bool = True
     """At the beginning."""
+    is_race: bool = False
+    """Two things happen at about one time: the model must be able to end like this, and not always."""
+    is_stuck: bool = False
+    """A volume is missing, so the container is never created."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ same to the model; what Kubernetes makes of it is only watched.
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ POD = "recorded"
 LABEL = "scene"
 HIGH_PRIORITY = "recorded-high"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+WATCH_SECONDS = 2.0
+"""Until a watch is surely open: what is listed has lost its history."""
 STEPS = {
     "event": Deed.NODE_EVENT,
     "node deletion requested": Deed.DELETE_NODE,
@@ -62,6 +65,7 @@ class Stage:
             ("events", f"/api/v1/namespaces/{NAMESPACE}/events"),
         ):
             threading.Thread(target=self._watch, args=(plural, collection), daemon=True).start()
+        time.sleep(WATCH_SECONDS)
 
     def _watch(self, plural: str, collection: str) -> None:
         def hear(kind: str, found: dict[str, Any]) -> None:
@@ -123,16 +127,19 @@ class Stage:
             }
             for key in ("not-ready", "unreachable")
         ]
-        container = {
+        container: dict[str, Any] = {
             "name": "trainer",
             "image": PYTHON_BASE.tag,
             "imagePullPolicy": "Never",
             "command": ["python3", "-c", Path(program.__file__).read_text(), self.scenario.at_sigterm],
             "resources": {"requests": {"cpu": f"{cpu:.2f}"}, "limits": {"memory": "64Mi"}},
         }
+        volumes = [{"name": "missing", "configMap": {"name": "missing"}}] if self.scenario.is_stuck else []
+        container["volumeMounts"] = [{"name": each["name"], "mountPath": "/missing"} for each in volumes]
         return {
             "metadata": {"name": name},
             "spec": {
+                "volumes": volumes,
                 "containers": [container],
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": self.scenario.grace_seconds,
@@ -217,9 +224,11 @@ class Stage:
         fabric = str(self.cluster.node_pid("control-plane"))
         run("nsenter", "-t", fabric, "-n", "--", "ip", "link", "set", f"node{index}", state)
 
-    def reclaim(self, style: ReclaimStyle, notice_seconds: float) -> None:
+    def reclaim(self, style: ReclaimStyle, notice_seconds: float, *, leave_when_empty: bool) -> None:
         """As `localcluster.reclaim` does it; its steps are the deeds."""
-        record = self.cluster.reclaim(self.node, style=style, notice_seconds=notice_seconds)
+        record = self.cluster.reclaim(
+            self.node, style=style, notice_seconds=notice_seconds, leave_when_empty=leave_when_empty
+        )
         self._note_steps(record)
 
     def _note_steps(self, record: ReclaimRecord) -> None:

@@ -87,18 +87,20 @@ class Api:
         metadata, spec = pod["metadata"], pod["spec"]
         grace = spec.get("terminationGracePeriodSeconds", 30) if grace_seconds is None else grace_seconds
         # As the pod strategy has it: a pod that has ended already needs no grace.
-        has_ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        if not spec.get("nodeName") or grace == 0 or has_ended:
-            self.remove("pods", metadata["name"], metadata["namespace"], metadata["uid"])
-            return
-        if metadata.get("deletionTimestamp"):
+        if not spec.get("nodeName") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            grace = 0
+        if metadata.get("deletionTimestamp") and grace > 0:
             return
 
         def mark(found: Object) -> None:
             due = datetime.fromtimestamp(self._now().timestamp() + grace, self._now().tzinfo)
             found["metadata"] |= {"deletionTimestamp": format_time(due), "deletionGracePeriodSeconds": grace}
 
-        self.update("pods", metadata["name"], mark, metadata["namespace"])
+        name, namespace = metadata["name"], metadata["namespace"]
+        if self.get("pods", name, namespace) is pod:
+            self.update("pods", name, mark, namespace)
+            if grace == 0:
+                self.remove("pods", name, namespace)
 
     def _changed(self, kind: str, plural: str, changed: Object) -> None:
         self._version += 1

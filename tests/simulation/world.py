@@ -24,9 +24,21 @@ from spot_trainer.contract import Directives, ProgressReport, parse_outcome
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
+TAINT_NOT_READY = "node.kubernetes.io/not-ready"
+JOIN_SECONDS = 0.5
+"""Between the Node object and its being ready."""
 MONITOR_GRACE_SECONDS = 40.0
+MONITOR_PERIOD_SECONDS = 5.0
 POD_GC_SECONDS = 20.0
+POD_GC_QUARANTINE_SECONDS = 40.0
+"""The pod garbage collector believes only then that a Node object is gone."""
+DEFAULT_TOLERATION_SECONDS = 300.0
+"""What admission gives a pod that says nothing of nodes that are out of reach."""
 PROVISION_SECONDS = (20.0, 60.0)
+CLEAR_SECONDS = 1.0
+"""Between the end of a pod's containers and that of the pod."""
+ADMISSION_SECONDS = 0.1
+"""Until the kubelet has taken a pod in or refused it."""
 POOLS = ("spot", "on-demand")
 NAMESPACE = "team"
 
@@ -143,6 +155,11 @@ class World:
         while not what():  # noqa: ASYNC110  (a poll of the model's; its time is virtual)
             await asyncio.sleep(every_seconds)
 
+    async def _is_heard_again(self, machine: Machine) -> bool:
+        """Wait until its kubelet can tell something; False: that will never be."""
+        await self._until(lambda: machine.is_heard or not machine.is_on, 1)
+        return machine.is_heard
+
     async def close(self) -> None:
         for task in [*self._tasks, *(each.task for each in self.running.values())]:
             task.cancel()
@@ -157,10 +174,10 @@ class World:
             "nodes",
             {
                 "metadata": {"name": name, "labels": {"pool": pool, "topology.kubernetes.io/zone": "a"}},
-                "spec": {},
+                "spec": {"taints": [{"key": TAINT_NOT_READY, "effect": "NoSchedule"}]},
                 "status": {
                     "nodeInfo": {"bootID": f"boot-{self._num_nodes}"},
-                    "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+                    "conditions": [self._ready("False", "container runtime network not ready")],
                 },
             },
         )
@@ -168,7 +185,14 @@ class World:
         machine = Machine(name, node["metadata"]["uid"], pool)
         self.machines[machine.uid] = machine
         self.say(f"node {name} joins")
+        self.spawn(self._settle(machine))
         return machine
+
+    async def _settle(self, machine: Machine) -> None:
+        await asyncio.sleep(JOIN_SECONDS)
+        if await self._is_heard_again(machine):
+            self.set_ready(machine, "True")
+            self.untaint(machine, TAINT_NOT_READY)
 
     async def _meet_old_pods(self, name: str, node_uid: str) -> None:
         """A machine that comes back under its name finds pods of its past: it ends or refuses them."""
@@ -179,22 +203,39 @@ class World:
             if pod["spec"].get("nodeName") != name or not is_old or metadata["uid"] in self.running:
                 continue
             if metadata.get("deletionTimestamp"):
-                self.api.remove("pods", metadata["name"], NAMESPACE, metadata["uid"])
+                self.api.delete_pod(pod, grace_seconds=0)
             elif pod["status"]["phase"] not in ("Succeeded", "Failed"):
                 self.truth[metadata["uid"]].add("refused")
                 self.refuse(metadata["name"])
 
-    def taint(self, machine: Machine, key: str, effect: str = "NoSchedule") -> None:
-        def change(node: Object) -> None:
-            taints = node["spec"].setdefault("taints", [])
-            if not any(taint["key"] == key for taint in taints):
-                taints.append({"key": key, "effect": effect, "timeAdded": format_time(self.now())})
+    def taint(
+        self, machine: Machine, key: str, effect: str = "NoSchedule", *, is_dated: bool = False
+    ) -> None:
+        """Kubernetes' own controllers say since when; nobody else does."""
+        taint = {"key": key, "effect": effect}
+        if is_dated:
+            taint["timeAdded"] = format_time(self.now())
 
+        def change(node: Object) -> None:
+            node["spec"].setdefault("taints", []).append(taint)
+
+        node = self.node_of(machine)
+        if node is None or any(
+            (t["key"], t["effect"]) == (key, effect) for t in node["spec"].get("taints", ())
+        ):
+            return
         self._update_node(machine, change)
+        if effect == "NoExecute":
+            for pod in self.api.all("pods"):
+                if pod["spec"].get("nodeName") == machine.name:
+                    self.spawn(self._evict_when_tolerated(machine, taint, pod))
 
-    def untaint(self, machine: Machine, key: str) -> None:
+    def untaint(self, machine: Machine, key: str, effect: str = "") -> None:
+        """Without an effect, all taints of the key."""
+
         def change(node: Object) -> None:
-            node["spec"]["taints"] = [t for t in node["spec"].get("taints", []) if t["key"] != key]
+            taints = node["spec"].get("taints", [])
+            node["spec"]["taints"] = [t for t in taints if t["key"] != key or effect not in ("", t["effect"])]
 
         self._update_node(machine, change)
 
@@ -208,15 +249,18 @@ class World:
 
     def set_ready(self, machine: Machine, status: str, message: str = "") -> None:
         def change(node: Object) -> None:
-            since = format_time(self.now())
-            ready = {"type": "Ready", "status": status, "message": message, "lastTransitionTime": since}
-            node["status"]["conditions"] = [ready]
+            node["status"]["conditions"] = [self._ready(status, message)]
 
         self._update_node(machine, change)
+
+    def _ready(self, status: str, message: str = "") -> Object:
+        since = format_time(self.now())
+        return {"type": "Ready", "status": status, "message": message, "lastTransitionTime": since}
 
     def cordon(self, machine: Machine) -> None:
         self.announce(machine)
         self._update_node(machine, lambda node: node["spec"].update(unschedulable=True))
+        self.taint(machine, "node.kubernetes.io/unschedulable", is_dated=True)
 
     def remove_node(self, machine: Machine, *, is_off: bool = True) -> None:
         if is_off:
@@ -254,10 +298,17 @@ class World:
         machine.is_connected, machine.lost_since = True, None
         self.say(f"machine {machine.name} is back")
         if machine.is_on:
-            self.untaint(machine, TAINT_UNREACHABLE)
             self.set_ready(machine, "True")
+            self.untaint(machine, TAINT_UNREACHABLE, "NoSchedule")
+            self.spawn(self._forgive(machine))
         for each in self.pods_on(machine):
             self._sync(each)
+
+    async def _forgive(self, machine: Machine) -> None:
+        """The node lifecycle controller comes round; until then the taint manager goes on."""
+        await asyncio.sleep(self.rng.uniform(0.1, MONITOR_PERIOD_SECONDS))
+        if machine.lost_since is None:
+            self.untaint(machine, TAINT_UNREACHABLE, "NoExecute")
 
     def _lose(self, machine: Machine) -> None:
         machine.was_lost = True
@@ -272,33 +323,30 @@ class World:
         if machine.lost_since != since or self.node_of(machine) is None:
             return
         self.set_ready(machine, "Unknown", "Kubelet stopped posting node status.")
-        self.taint(machine, TAINT_UNREACHABLE, "NoExecute")
-        for pod in self.api.all("pods"):
-            if pod["spec"].get("nodeName") == machine.name:
-                self.spawn(self._evict_when_tolerated(machine, pod["metadata"]["name"], since, pod))
+        self.taint(machine, TAINT_UNREACHABLE, "NoSchedule", is_dated=True)
+        self.taint(machine, TAINT_UNREACHABLE, "NoExecute", is_dated=True)
 
-    async def _evict_when_tolerated(self, machine: Machine, name: str, since: float, pod: Object) -> None:
+    async def _evict_when_tolerated(self, machine: Machine, taint: Object, pod: Object) -> None:
+        """The taint manager; it forgets about it when the taint goes."""
+        is_silence = taint["key"] == TAINT_UNREACHABLE
         tolerated = [
             float(t["tolerationSeconds"])
             for t in pod["spec"].get("tolerations", ())
-            if t.get("key") == TAINT_UNREACHABLE and "tolerationSeconds" in t
+            if t.get("key") == taint["key"] and "tolerationSeconds" in t
         ]
-        await asyncio.sleep(min(tolerated, default=300.0))
-        found = self.api.get("pods", name, NAMESPACE)
-        if machine.lost_since == since and found is not None and found is pod and self.node_of(machine):
-            self._disrupt(name, "DeletionByTaintManager")
-            self.api.delete_pod(found)
+        await asyncio.sleep(min(tolerated, default=DEFAULT_TOLERATION_SECONDS if is_silence else 0.0))
+        node = self.node_of(machine)
+        is_still_there = node is not None and any(t is taint for t in node["spec"].get("taints", ()))
+        if is_still_there and self.api.get("pods", pod["metadata"]["name"], NAMESPACE) is pod:
+            self._disrupt(pod["metadata"]["name"], "DeletionByTaintManager")
+            self.api.delete_pod(pod)
 
     async def _collect_garbage(self, machine: Machine) -> None:
-        await asyncio.sleep(self.rng.uniform(0.5, POD_GC_SECONDS))
+        await asyncio.sleep(POD_GC_QUARANTINE_SECONDS + self.rng.uniform(0.5, POD_GC_SECONDS))
         for pod in list(self.api.all("pods")):
             if pod["spec"].get("nodeName") == machine.name and self.api.get("nodes", machine.name) is None:
-                name, phase = pod["metadata"]["name"], pod["status"]["phase"]
-                if phase not in ("Succeeded", "Failed"):
-                    self._disrupt(name, "DeletionByPodGC")
-                    self.api.update(
-                        "pods", name, lambda each: each["status"].update(phase="Failed"), NAMESPACE
-                    )
+                if pod["status"]["phase"] not in ("Succeeded", "Failed"):
+                    self._disrupt(pod["metadata"]["name"], "DeletionByPodGC", phase="Failed")
                 self.api.delete_pod(pod, grace_seconds=0)
 
     def node_of(self, machine: Machine) -> Object | None:
@@ -414,16 +462,22 @@ class World:
         self.spawn(self._start(metadata["uid"], metadata["name"], machine))
 
     async def _start(self, uid: str, name: str, machine: Machine) -> None:
-        await asyncio.sleep(self.rng.uniform(0.5, 4.0))
-        while not machine.is_heard:
-            if not machine.is_on:
-                return
-            await asyncio.sleep(1)
-        pod = self.api.get("pods", name, NAMESPACE)
-        if pod is None or pod["metadata"]["uid"] != uid or pod["status"]["phase"] != "Pending":
+        seconds = self.rng.uniform(0.5, 4.0)
+        await asyncio.sleep(ADMISSION_SECONDS)
+        if machine.is_heard and not self.kubelets_refuse:
+            self._note_creating(uid, name)
+        await asyncio.sleep(seconds - ADMISSION_SECONDS)
+        if not await self._is_heard_again(machine):
+            return
+        await self._until(lambda: not self._is_stuck(uid, name), 1)
+        pod = self._pod(uid, name)
+        if pod is None or pod["status"]["phase"] != "Pending":
             return
         if pod["metadata"].get("deletionTimestamp"):
-            self.api.remove("pods", name, NAMESPACE, uid)  # never started: nothing has to end
+            # Never started, and told like one that was lost.
+            unknown = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
+            self._set_state(uid, name, unknown, "Failed")
+            self.api.delete_pod(pod, grace_seconds=0)
             return
         if self.kubelets_refuse:
             self.truth[uid].add("refused")
@@ -450,8 +504,24 @@ class World:
         self.say(f"pod {name} runs on {machine.name} ({pod['metadata']['labels'][LABEL_CAPACITY_TYPE]})")
         self.on_start(each)
         state = {"running": {"startedAt": format_time(self.now())}}
-        self._set_state(each, state, "Running")
+        self._set_state(uid, name, state, "Running")
         self.spawn(self._follow(each))
+
+    def _pod(self, uid: str, name: str) -> Object | None:
+        pod = self.api.get("pods", name, NAMESPACE)
+        return pod if pod is not None and pod["metadata"]["uid"] == uid else None
+
+    def _is_stuck(self, uid: str, name: str) -> bool:
+        """Its kubelet waits for a volume: there are no config maps here."""
+        pod = self._pod(uid, name)
+        if pod is None or pod["metadata"].get("deletionTimestamp"):
+            return False
+        return any("configMap" in volume for volume in pod["spec"].get("volumes", ()))
+
+    def _note_creating(self, uid: str, name: str) -> None:
+        pod = self._pod(uid, name)
+        if pod is not None and not pod["metadata"].get("deletionTimestamp"):
+            self._set_state(uid, name, {"waiting": {"reason": "ContainerCreating"}}, "Pending")
 
     def _take_bug(self, job: str, uid: str) -> tuple[float, End] | None:
         left, end = self.bugs.get(job, (0, End(1, "Error")))
@@ -474,14 +544,13 @@ class World:
             self.reported[each.job] = max(self.reported[each.job], report.durable_step or 0)
         return answer
 
-    def _set_state(self, each: Running, state: Object, phase: str, **status: Any) -> None:
+    def _set_state(self, uid: str, name: str, state: Object, phase: str, **status: Any) -> None:
         def change(pod: Object) -> None:
             pod["status"] |= {"phase": phase, "containerStatuses": [{"name": "trainer", "state": state}]}
             pod["status"] |= status
 
-        found = self.api.get("pods", each.pod_name, NAMESPACE)
-        if found is not None and found["metadata"]["uid"] == each.pod_uid:
-            self.api.update("pods", each.pod_name, change, NAMESPACE)
+        if self._pod(uid, name) is not None:
+            self.api.update("pods", name, change, NAMESPACE)
 
     async def _follow(self, each: Running) -> None:
         """The kubelet: tell how the container ended, once somebody can be told."""
@@ -503,10 +572,8 @@ class World:
         self.say(f"pod {each.pod_name} ended with {end.exit_code} at step {each.process.step}")
         finished = format_time(self.now())
         await asyncio.sleep(self.rng.uniform(0.05, 1.0))
-        while not each.machine.is_heard:
-            if not each.machine.is_on:
-                return
-            await asyncio.sleep(1)
+        if not await self._is_heard_again(each.machine):
+            return
         reason = {}
         if each.is_shut_down:
             reason = {"reason": "Terminated", "message": "Pod was terminated in response to node shutdown."}
@@ -521,26 +588,31 @@ class World:
                 "finishedAt": finished,
             }
         }
-        self._set_state(each, state, "Succeeded" if end.exit_code == 0 else "Failed", **reason)
-        pod = self.api.get("pods", each.pod_name, NAMESPACE)
-        if pod is None or pod["metadata"]["uid"] != each.pod_uid:
-            return
-        while not pod["metadata"].get("deletionTimestamp"):
-            await asyncio.sleep(2)
-            pod = self.api.get("pods", each.pod_name, NAMESPACE)
-            if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+        if not reason and each.told_at is None:
+            # Nobody asked for it: the container's end is told first, and the pod's when all is cleared away.
+            self._set_state(each.pod_uid, each.pod_name, state, "Running")
+            await asyncio.sleep(CLEAR_SECONDS)
+            if not await self._is_heard_again(each.machine):
                 return
-        await asyncio.sleep(self.rng.uniform(0.01, 0.5))
+        phase = "Succeeded" if end.exit_code == 0 else "Failed"
+        self._set_state(each.pod_uid, each.pod_name, state, phase, **reason)
+        while (pod := self._pod(each.pod_uid, each.pod_name)) is not None:
+            if pod["metadata"].get("deletionTimestamp"):
+                break
+            await asyncio.sleep(2)
+        if pod is None:
+            return
+        await asyncio.sleep(self.rng.uniform(0.01, 2.0))
         await self._until(lambda: each.machine.is_heard or not each.machine.is_on, 1)
         if each.machine.is_heard:
-            self.api.remove("pods", each.pod_name, NAMESPACE, each.pod_uid)
+            self.api.delete_pod(pod, grace_seconds=0)
 
     def _sync(self, each: Running) -> None:
         """The kubelet does what the API server says of a pod that it runs."""
         if not each.machine.is_heard:
             return
-        pod = self.api.get("pods", each.pod_name, NAMESPACE)
-        if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+        pod = self._pod(each.pod_uid, each.pod_name)
+        if pod is None:
             each.task.cancel()
             return
         if pod["metadata"].get("deletionTimestamp") and each.told_at is None:
@@ -560,17 +632,20 @@ class World:
         self.ended[each.pod_uid] = "its machine went off"
         each.task.cancel()
 
-    def _disrupt(self, name: str, reason: str) -> None:
-        condition = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": reason,
-            "lastTransitionTime": format_time(self.now()),
-        }
+    def _disrupt(self, name: str, reason: str, **status: str) -> None:
+        """A later reason replaces an earlier one, and not since when the pod is a target."""
 
         def change(pod: Object) -> None:
-            kept = [c for c in pod["status"].get("conditions", []) if c["type"] != "DisruptionTarget"]
-            pod["status"]["conditions"] = [*kept, condition]
+            conditions = pod["status"].get("conditions", [])
+            before: Object = next((c for c in conditions if c["type"] == "DisruptionTarget"), {})
+            condition = {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "reason": reason,
+                "lastTransitionTime": before.get("lastTransitionTime", format_time(self.now())),
+            }
+            pod["status"]["conditions"] = [*(c for c in conditions if c is not before), condition]
+            pod["status"] |= status
 
         self.api.update("pods", name, change, NAMESPACE)
 
@@ -578,7 +653,7 @@ class World:
         """The kubelet does not admit a pod that is bound to its node."""
 
         def change(pod: Object) -> None:
-            pod["status"] |= {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: no cpu"}
+            pod["status"] = {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected: no cpu"}
 
         self.api.update("pods", name, change, NAMESPACE)
 
@@ -616,12 +691,12 @@ class World:
         self.connect(machine)
         terminated = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
         for each in lost:
-            pod = self.api.get("pods", each.pod_name, NAMESPACE)
-            if pod is None or pod["metadata"]["uid"] != each.pod_uid:
+            pod = self._pod(each.pod_uid, each.pod_name)
+            if pod is None:
                 continue
-            self._set_state(each, {"terminated": terminated}, "Failed")
+            self._set_state(each.pod_uid, each.pod_name, {"terminated": terminated}, "Failed")
             if pod["metadata"].get("deletionTimestamp"):
-                self.api.remove("pods", each.pod_name, NAMESPACE, each.pod_uid)
+                self.api.delete_pod(pod, grace_seconds=0)
 
     def evict(self, pod: Object) -> None:
         """The Eviction API."""
