@@ -232,6 +232,21 @@ def test_row_10_a_container_that_the_restarted_kubelet_lost() -> None:
     assert verdict(make_observation(pods=(pod,))).cause is Cause.NODE_LOST
 
 
+def test_row_18_a_pod_that_was_deleted_before_its_container_was_created() -> None:
+    """The kubelet says ContainerStatusUnknown of it too (tests/data/recordings/deletion-creating.json)."""
+    gang = make_gang()
+    gang = replace(gang, pods=(replace(gang.pods[0], started_time=None),))
+    pod = make_ended_pod(
+        137,
+        reason="ContainerStatusUnknown",
+        finished_at=None,
+        deletion_timestamp=NOW,
+        deletion_grace_seconds=30,
+    )
+    restart = verdict(make_observation(status=make_status(gang=gang), pods=(pod,)))
+    assert (restart.row, restart.cause) == ("18", Cause.VOLUNTARY_EVICTION)
+
+
 @pytest.mark.parametrize(("code", "cause"), [(255, Cause.NODE_LOST), (1, Cause.NODE_LOST)])
 def test_row_10_what_ended_on_a_machine_that_was_booted_again_is_not_to_blame(
     code: int, cause: Cause

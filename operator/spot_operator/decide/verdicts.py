@@ -404,7 +404,8 @@ def row_10_node_lost(case: Case) -> Verdict | None:
     if case.fate.fate is Fate.DEAD_NODE:
         return _uncharged("10", Cause.NODE_LOST, "the node is unreachable or shut down")
     termination = case.termination
-    if termination is not None and termination.reason == "ContainerStatusUnknown":
+    is_lost = termination is not None and termination.reason == "ContainerStatusUnknown"
+    if is_lost and not _was_called_off(case):
         return _uncharged(
             "10", Cause.NODE_LOST, "ContainerStatusUnknown: the machine or its kubelet restarted"
         )
@@ -419,6 +420,11 @@ def _has_rebooted(case: Case) -> bool:
     """The node object is the same, its machine is not what the pod was started on (C2.8)."""
     node, boot_id = case.fate.node, case.fate.record.boot_id
     return isinstance(node, NodeView) and bool(boot_id and node.boot_id) and node.boot_id != boot_id
+
+
+def _was_called_off(case: Case) -> bool:
+    """Deleted before its container was there: the kubelet tells the same as of one that it has lost."""
+    return case.fate.record.started_time is None and case.deletion_requested_time is not None
 
 
 def row_11_bad_device(case: Case) -> Verdict | None:
