@@ -12,12 +12,12 @@ import difflib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from recording.sequence import POD, Change, Deed, Done, Recording, Sequencer
+from recording.sequence import Change, Deed, Done, Recording, Sequencer
 from simulation import schedule
 from simulation.api import Object
 from simulation.loop import VirtualLoop
 from simulation.trainer import End
-from simulation.world import NAMESPACE, POD_GC_SECONDS, Machine, World
+from simulation.world import NAMESPACE, POD_GC_SECONDS, RECONNECT_SECONDS, Machine, World
 from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_INCARNATION, LABEL_JOB_NAME
 
 JOB = "job"
@@ -221,8 +221,7 @@ def _late(recording: Recording, real: Change, model: Change) -> list[str]:
 
 
 def tolerance_seconds(recording: Recording, change: Change) -> float:
-    """The pod garbage collector comes round when it does; everything else follows its cause."""
-    gone = next((each.at for each in recording.deeds if each.deed is Deed.REMOVE_NODE), None)
-    if gone is not None and change.of == POD and change.at > gone:
-        return POD_GC_SECONDS + TOLERANCE_SECONDS
-    return TOLERANCE_SECONDS
+    """What comes round when it does is allowed its period; everything else follows its cause."""
+    periods = {Deed.REMOVE_NODE: POD_GC_SECONDS, Deed.PLUG_IN: RECONNECT_SECONDS}
+    before = {each.deed for each in recording.deeds if each.at < change.at}
+    return TOLERANCE_SECONDS + sum(periods[deed] for deed in before if deed in periods)

@@ -25,6 +25,8 @@ from spot_trainer.contract import Directives, ProgressReport, parse_outcome
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
 TAINT_NOT_READY = "node.kubernetes.io/not-ready"
+RECONNECT_SECONDS = 12.0
+"""Until a kubelet that was cut off is heard again, at most."""
 JOIN_SECONDS = 0.5
 """Between the Node object and its being ready."""
 MONITOR_GRACE_SECONDS = 40.0
@@ -52,6 +54,7 @@ class Machine:
     pool: str
     is_on: bool = True
     is_connected: bool = True
+    num_cuts: int = 0
     lost_since: float | None = None
     lost_at: list[float] = field(default_factory=list)
     announced_at: float | None = None
@@ -289,10 +292,21 @@ class World:
 
     def disconnect(self, machine: Machine) -> None:
         machine.is_connected = False
+        machine.num_cuts += 1
         self.say(f"machine {machine.name} is cut off")
         self._lose(machine)
 
     def connect(self, machine: Machine) -> None:
+        """The network is back; what the kubelet had sent into the void is first waited for."""
+        if not machine.is_connected:
+            self.spawn(self._reconnect(machine, machine.num_cuts))
+
+    async def _reconnect(self, machine: Machine, cut: int) -> None:
+        await asyncio.sleep(self.rng.uniform(0.5, RECONNECT_SECONDS))
+        if machine.num_cuts == cut:
+            self._hear_again(machine)
+
+    def _hear_again(self, machine: Machine) -> None:
         if machine.is_connected:
             return
         machine.is_connected, machine.lost_since = True, None
@@ -688,7 +702,7 @@ class World:
             node["status"]["nodeInfo"] = {"bootID": f"boot-{self.rng.getrandbits(32)}"}
 
         self._update_node(machine, boot)
-        self.connect(machine)
+        self._hear_again(machine)
         terminated = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
         for each in lost:
             pod = self._pod(each.pod_uid, each.pod_name)
