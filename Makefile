@@ -4,7 +4,7 @@ PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint soak simulate check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint soak simulate record check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,11 @@ SIMULATE_FLAGS ?=
 simulate: setup ## Play the operator against a model of a cluster (SEEDS=2000, SIMULATE_FLAGS="--seed 7")
 	@PYTHONPATH=tests:operator:trainer $(PYTHON) -m simulation --seeds $(SEEDS) $(SIMULATE_FLAGS)
 
+RECORD_FLAGS ?=
+
+record: prepare ## Record again what a real control plane shows, for tests/simulation (RECORD_FLAGS="eviction reboot")
+	@PYTHONPATH=hack $(PYTHON) -m recording $(RECORD_FLAGS)
+
 bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FLAGS=--only s3)
 	@hack/setup-bench.sh
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=bench:trainer:tests/support \
@@ -50,7 +55,7 @@ bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FL
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak bench/checkpoint
+	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak hack/recording bench/checkpoint
 	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 

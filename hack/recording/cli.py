@@ -47,7 +47,7 @@ def record(cluster: Cluster, config: ClusterConfig, play: Play, number: int) -> 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="recording", description=__doc__)
-    parser.add_argument("--only", default="", help="names of scenarios that contain this")
+    parser.add_argument("scenarios", nargs="*", help="their names; default: all of them")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the recordings are written")
     options = parser.parse_args()
     config = ClusterConfig(
@@ -56,7 +56,7 @@ def main() -> int:
     failed = 0
     with Cluster.up(config, progress=Progress()) as cluster:
         for number, play in enumerate(PLAYS, start=1):
-            if options.only not in play.scenario.name:
+            if options.scenarios and play.scenario.name not in options.scenarios:
                 continue
             try:
                 recording = record(cluster, config, play, number)

@@ -2,7 +2,8 @@
 
 One normaliser for what a real API server shows and for what the model of one shows, so that the
 two can be compared. Invariant: equal facts mean that the operator could not tell the two objects
-apart; moments are kept beside the facts, because no two runs have the same.
+apart; moments are kept beside the facts, because no two runs have the same. The boot id is left
+out: machines that share a kernel share it.
 """
 
 from collections.abc import Mapping
@@ -67,7 +68,6 @@ def node_facts(node: Json) -> tuple[Facts, Moments]:
             moments["ready"] = condition.get("lastTransitionTime")
     if metadata.get("deletionTimestamp"):
         facts["deletion"], moments["deletion"] = True, metadata["deletionTimestamp"]
-    facts["boot"] = (status.get("nodeInfo") or {}).get("bootID") or None
     return _held(facts), _known(moments)
 
 

@@ -62,6 +62,37 @@ def _node_vanishes(stage: Stage) -> None:
     stage.wait_pod(GARBAGE_SECONDS, exists=False)
 
 
+def _force_delete(stage: Stage) -> None:
+    _run(stage)
+    stage.force_delete()
+    stage.wait_pod(exists=False)
+
+
+def _node_reused(stage: Stage) -> None:
+    """Another machine under the old name: it finds a pod that it has never run."""
+    _run(stage)
+    stage.power_off()
+    time.sleep(PAUSE_SECONDS)
+    stage.remove_node()
+    stage.add_node()
+    time.sleep(GARBAGE_SECONDS / 4)
+
+
+def _reboot(stage: Stage) -> None:
+    _run(stage)
+    stage.reboot(seconds=5)
+    time.sleep(GARBAGE_SECONDS / 4)
+
+
+def _crash_then_vanish(stage: Stage) -> None:
+    _crash(stage)
+    time.sleep(PAUSE_SECONDS)
+    stage.power_off()
+    time.sleep(PAUSE_SECONDS)
+    stage.remove_node()
+    stage.wait_pod(GARBAGE_SECONDS, exists=False)
+
+
 def _partition(stage: Stage) -> None:
     _run(stage)
     stage.cut_off()
@@ -208,7 +239,7 @@ PLAYS = (
         "deletion-creating",
         "kubectl delete pod, of one whose container is being created",
         "VoluntaryEviction",
-        "23",
+        "18",
         _delete_before_start,
         is_stuck=True,
     ),
@@ -268,6 +299,36 @@ PLAYS = (
     _play("out-of-memory", "the program takes more than its limit", "OutOfMemory", "2", _out_of_memory),
     _play("crash", "the program exits with 1", "Failure", "21", _crash),
     _play("crash-then-deletion", "exit 1, and then kubectl delete pod", "Failure", "21", _crash_then_delete),
+    _play(
+        "crash-then-vanish",
+        "exit 1, and soon afterwards the machine goes without a word",
+        "Interruption",
+        "9",
+        _crash_then_vanish,
+    ),
+    _play(
+        "deletion-forced",
+        "kubectl delete pod --force --grace-period=0",
+        "VoluntaryEviction",
+        "23",
+        _force_delete,
+    ),
+    _play(
+        "node-reused",
+        "power off, the node goes, and another machine comes under its name",
+        "Interruption",
+        "9",
+        _node_reused,
+        is_race=True,
+    ),
+    _play(
+        "reboot",
+        "the machine boots again and knows nothing of its pods; the node object stays",
+        "NodeLost",
+        "10",
+        _reboot,
+        is_race=True,
+    ),
     _play(
         "node-arrives",
         "unschedulable until a node joins; the program finishes by itself",

@@ -25,6 +25,7 @@ class Deed(StrEnum):
 
     EVICT = "evict the pod"
     DELETE_POD = "delete the pod"
+    FORCE_DELETE = "delete the pod at once"
     PREEMPT = "create a pod of a higher priority"
     BIND = "bind the pod to a node that has no room for it"
     EXIT = "the program exits"
@@ -33,6 +34,7 @@ class Deed(StrEnum):
     CUT_OFF = "cut off the network"
     PLUG_IN = "plug in the network"
     ADD_NODE = "add a node"
+    REBOOT = "boot the machine again"
     REMOVE_NODE = "remove the node object"
     DELETE_NODE = "delete the node object, held by a finalizer"
     NODE_EVENT = "tell of the node"
@@ -91,7 +93,7 @@ class Scenario:
     has_node: bool = True
     """At the beginning."""
     is_race: bool = False
-    """Two things happen at about one time: the model must be able to end like this, and not always."""
+    """Reality has more than one end for this: the model must be able to end like it, and need not always."""
     is_stuck: bool = False
     """A volume is missing, so the container is never created."""
 
@@ -148,7 +150,6 @@ class Sequencer:
         """By UID: a machine that comes back under its name is another node."""
         self._named: dict[str, str] = {}
         """By name of a node, the newest of that name."""
-        self._boots: dict[str, list[str]] = {}
 
     @property
     def pod(self) -> Mapping[str, Any]:
@@ -173,7 +174,8 @@ class Sequencer:
                 self._write(of, at, {}, facts, self._moments[of])
         facts, moments = pod_facts(pod)
         if "node" in facts:
-            facts["node"] = self._named.get(facts["node"], "somewhere")
+            # Bound once, to a machine and not to a name.
+            facts["node"] = self.pod.get("node") or self._named.get(facts["node"], "somewhere")
         self._note(POD, kind, facts, at, moments)
 
     def _hear_node(self, kind: str, node: Json, at: datetime) -> None:
@@ -181,11 +183,6 @@ class Sequencer:
         of = self._called.setdefault(metadata["uid"], f"node-{len(self._called) + 1}")
         self._named[metadata["name"]] = of
         facts, moments = node_facts(node)
-        if (boot := facts.get("boot")) is not None:
-            boots = self._boots.setdefault(of, [])
-            if boot not in boots:
-                boots.append(boot)
-            facts["boot"] = boots.index(boot) + 1
         if (events := self._known.get(of, {}).get("events")) is not None:
             facts["events"] = events
         self._note(of, kind, facts, at, moments)

@@ -18,10 +18,14 @@ from demo.lab import processes_of
 from demo.streams import Streams
 from localcluster import CapacityType, Cluster, NodeSpec, ReclaimStyle
 from localcluster.api import STRATEGIC_PATCH, ApiError
+from localcluster.cache import Cache
 from localcluster.commands import run
 from localcluster.images import PYTHON_BASE
+from localcluster.nodes import Nodes
 from localcluster.reclaim import ReclaimRecord
 from localcluster.state import ClusterState
+from localcluster.supervision import Supervision
+from localcluster.template import template_for
 from recording import program
 from recording.facts import Json
 from recording.sequence import Deed, Done, Scenario, Sequencer
@@ -167,6 +171,10 @@ class Stage:
         self.note(Deed.DELETE_POD)
         self.cluster.api.delete(f"{PODS}/{POD}")
 
+    def force_delete(self) -> None:
+        self.note(Deed.FORCE_DELETE)
+        self.cluster.api.delete(f"{PODS}/{POD}", {"gracePeriodSeconds": 0})
+
     def bind(self) -> None:
         self.note(Deed.BIND)
         target = {"apiVersion": "v1", "kind": "Node", "name": self.node}
@@ -199,9 +207,21 @@ class Stage:
 
     def add_node(self) -> None:
         """Noted as the moment when it joins: a model has no machines that are starting."""
+        known = {each.of for each in self.seen.changes}
         self.boot()
-        joined = next(each.at for each in self.seen.changes if each.of != "pod")
+        joined = next(each.at for each in self.seen.changes if each.of != "pod" and each.of not in known)
         self.done.append(Done(joined, Deed.ADD_NODE))
+
+    def reboot(self, seconds: float) -> None:
+        """Off and on again after a while; the Node object stays, what the machine knew does not."""
+        self.note(Deed.REBOOT, f"{seconds:g}")
+        paths = self.cluster.paths
+        state = ClusterState.load(paths)
+        self.cluster.kill_node(self.node)
+        time.sleep(seconds)
+        nodes = Nodes(paths, Supervision(paths), self.cluster.api)
+        layouts = [Path(layout) for layout in state.image_layouts]
+        nodes.boot(state.nodes[self.node].spec, template_for(Cache(paths.cache_root), layouts))
 
     def power_off(self) -> None:
         self.note(Deed.POWER_OFF)

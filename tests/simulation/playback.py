@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from recording.sequence import EXISTS, POD, Change, Recording
-from simulation import schedule
 from simulation.api import Api, Object, format_time
 from simulation.loop import VirtualLoop
 from simulation.operator import OperatorProcess, Weather
-from simulation.replay import virtually
+from simulation.replay import make_job, virtually
 from simulation.world import NAMESPACE, World
 
 JOB = "job"
@@ -39,8 +38,7 @@ class Playback:
         at_first = [each for each in self._recording.changes if each.of != POD and each.at == 0.0]
         for change in at_first:
             self._show(change)
-        job = schedule.Job(1000, 1e6, 1.0, True, None, 6, "dies")
-        self.world.add_job(JOB, job)
+        self.world.add_job(JOB, make_job("dies"))
         operator = OperatorProcess(
             0,
             self.api,
@@ -138,7 +136,7 @@ class Playback:
             }
             ready = {"type": "Ready", "status": status, "message": message.get(why, "")}
             node["status"] = {
-                "nodeInfo": {"bootID": f"boot-{facts.get('boot')}"},
+                "nodeInfo": {"bootID": "boot"},
                 "conditions": [ready | {"lastTransitionTime": self._time(name, "ready")}],
             }
             node["spec"] = {

@@ -22,7 +22,15 @@ from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_INCARNATION, LABEL_JO
 
 JOB = "job"
 POD_NAME = "recorded"
-ON_PODS = frozenset({Deed.EVICT, Deed.DELETE_POD, Deed.PREEMPT, Deed.BIND, Deed.EXIT, Deed.OUT_OF_MEMORY})
+ON_PODS = {
+    Deed.EVICT,
+    Deed.DELETE_POD,
+    Deed.FORCE_DELETE,
+    Deed.PREEMPT,
+    Deed.BIND,
+    Deed.EXIT,
+    Deed.OUT_OF_MEMORY,
+}
 BEFORE_SECONDS = 30.0
 """The node has long been there when the pod is created."""
 TOLERANCE_SECONDS = 5.0
@@ -47,6 +55,19 @@ def virtually(play: Callable[[VirtualLoop], Coroutine[Any, Any, None]]) -> None:
         raise AssertionError(f"in the background: {errors[0]}")
 
 
+def make_job(at_sigterm: str) -> schedule.Job:
+    """Its program has no end of its own."""
+    return schedule.Job(
+        steps=100_000,
+        save_seconds=1e6,
+        cost_seconds=1.0,
+        is_plain=True,
+        fallback=None,
+        backoff_limit=6,
+        at_sigterm=at_sigterm,
+    )
+
+
 class Replay:
     """One recording's deeds in one world."""
 
@@ -62,16 +83,7 @@ class Replay:
 
     async def play(self) -> None:
         scenario = self._recording.scenario
-        job = schedule.Job(
-            steps=100_000,
-            save_seconds=1e6,
-            cost_seconds=1.0,
-            is_plain=True,
-            fallback=None,
-            backoff_limit=6,
-            at_sigterm=scenario.at_sigterm,
-        )
-        self.world.add_job(JOB, job)
+        self.world.add_job(JOB, make_job(scenario.at_sigterm))
         if scenario.has_node:
             self._machines.append(self.world.add_node("spot"))
         await asyncio.sleep(BEFORE_SECONDS)
@@ -105,7 +117,8 @@ class Replay:
 
     def _do(self, done: Done) -> None:
         if done.deed is Deed.ADD_NODE:
-            self._machines.append(self.world.add_node("spot"))
+            name = self._machines[-1].name if self._machines else ""
+            self._machines.append(self.world.add_node("spot", name))
         elif done.deed in ON_PODS:
             pod = self.world.api.get("pods", POD_NAME, NAMESPACE)
             assert pod is not None, f"there is no pod any more: {done}"
@@ -136,6 +149,10 @@ class Replay:
                 world.api.create(
                     "events", {"metadata": event, "involvedObject": of, "reason": done.what}, "default"
                 )
+            case Deed.REBOOT:
+                world.reboot(machine, float(done.what))
+            case _:
+                raise AssertionError(f"nobody knows how to do this to a machine: {done}")
 
     def _do_to_pod(self, done: Done, pod: Object) -> None:
         world = self.world
@@ -144,6 +161,8 @@ class Replay:
                 world.evict(pod)
             case Deed.DELETE_POD:
                 world.api.delete_pod(pod)
+            case Deed.FORCE_DELETE:
+                world.api.delete_pod(pod, grace_seconds=0)
             case Deed.PREEMPT:
                 world.preempt(pod)
             case Deed.BIND:
@@ -153,6 +172,8 @@ class Replay:
                 self._process(pod).crash(End(code, "Error" if code else "Completed"))
             case Deed.OUT_OF_MEMORY:
                 self._process(pod).crash(End(137, "OOMKilled"))
+            case _:
+                raise AssertionError(f"nobody knows how to do this to a pod: {done}")
 
     def _process(self, pod: Object) -> Any:
         return self.world.running[pod["metadata"]["uid"]].process

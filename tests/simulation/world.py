@@ -36,6 +36,8 @@ POD_GC_QUARANTINE_SECONDS = 40.0
 """The pod garbage collector believes only then that a Node object is gone."""
 DEFAULT_TOLERATION_SECONDS = 300.0
 """What admission gives a pod that says nothing of nodes that are out of reach."""
+UNKNOWN_END = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
+"""Of a container that the kubelet looked for and did not find."""
 PROVISION_SECONDS = (20.0, 60.0)
 CLEAR_SECONDS = 1.0
 """Between the end of a pod's containers and that of the pod."""
@@ -198,7 +200,7 @@ class World:
             self.untaint(machine, TAINT_NOT_READY)
 
     async def _meet_old_pods(self, name: str, node_uid: str) -> None:
-        """A machine that comes back under its name finds pods of its past: it ends or refuses them."""
+        """A machine that comes back under its name finds pods of its past: it refuses or misses them."""
         await asyncio.sleep(self.rng.uniform(1.0, 4.0))
         for pod in list(self.api.all("pods")):
             is_old = pod.get("model", {}).get("machine") != node_uid
@@ -208,8 +210,30 @@ class World:
             if metadata.get("deletionTimestamp"):
                 self.api.delete_pod(pod, grace_seconds=0)
             elif pod["status"]["phase"] not in ("Succeeded", "Failed"):
-                self.truth[metadata["uid"]].add("refused")
-                self.refuse(metadata["name"])
+                if self.rng.random() < 0.5:
+                    self.truth[metadata["uid"]].add("refused")
+                    self.refuse(metadata["name"])
+                else:
+                    self.spawn(self._miss(metadata["uid"], metadata["name"], self.machines[node_uid]))
+
+    async def _miss(self, uid: str, name: str, machine: Machine) -> None:
+        """The kubelet takes the pod in, finds no container of it, and does not start another."""
+        creating = {"waiting": {"reason": "ContainerCreating"}}
+        pod = self._pod(uid, name)
+        if pod is None:
+            return
+        self._set_state(uid, name, creating, pod["status"]["phase"])
+        await asyncio.sleep(CLEAR_SECONDS)
+        if self.rng.random() < 0.5:
+            # Seen in one recording of two: the pod has failed, and its container has no end yet.
+            self._set_state(uid, name, creating, "Failed")
+            await asyncio.sleep(CLEAR_SECONDS)
+        if not await self._is_heard_again(machine):
+            return
+        self._set_state(uid, name, UNKNOWN_END, "Failed")
+        pod = self._pod(uid, name)
+        if pod is not None and pod["metadata"].get("deletionTimestamp"):
+            self.api.delete_pod(pod, grace_seconds=0)
 
     def taint(
         self, machine: Machine, key: str, effect: str = "NoSchedule", *, is_dated: bool = False
@@ -489,8 +513,7 @@ class World:
             return
         if pod["metadata"].get("deletionTimestamp"):
             # Never started, and told like one that was lost.
-            unknown = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}
-            self._set_state(uid, name, unknown, "Failed")
+            self._set_state(uid, name, UNKNOWN_END, "Failed")
             self.api.delete_pod(pod, grace_seconds=0)
             return
         if self.kubelets_refuse:
@@ -703,14 +726,8 @@ class World:
 
         self._update_node(machine, boot)
         self._hear_again(machine)
-        terminated = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
         for each in lost:
-            pod = self._pod(each.pod_uid, each.pod_name)
-            if pod is None:
-                continue
-            self._set_state(each.pod_uid, each.pod_name, {"terminated": terminated}, "Failed")
-            if pod["metadata"].get("deletionTimestamp"):
-                self.api.delete_pod(pod, grace_seconds=0)
+            self.spawn(self._miss(each.pod_uid, each.pod_name, machine))
 
     def evict(self, pod: Object) -> None:
         """The Eviction API."""

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from spot_operator.decide import decide
-from spot_operator.model import Notice, Observation, PodCondition, PolicySettings, Restart, Stop, Taint
+from spot_operator.model import (
+    ContainerView,
+    Notice,
+    Observation,
+    PodCondition,
+    PolicySettings,
+    Restart,
+    Stop,
+    Taint,
+)
 from spot_operator.names import CapacityType, Cause, ConditionType, Reason, StopReason
 from spot_operator.testing import (
     NODE_UID,
@@ -230,6 +239,19 @@ def test_row_10_a_node_that_was_out_of_reach_and_is_back() -> None:
 def test_row_10_a_container_that_the_restarted_kubelet_lost() -> None:
     pod = make_ended_pod(137, reason="ContainerStatusUnknown", finished_at=None)
     assert verdict(make_observation(pods=(pod,))).cause is Cause.NODE_LOST
+
+
+def test_row_10_a_failed_pod_whose_container_has_no_end() -> None:
+    """A kubelet that came back without its containers (tests/data/recordings/reboot.json)."""
+    pod = make_pod(phase="Failed", trainer=ContainerView(waiting_reason="ContainerCreating"))
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("10", Cause.NODE_LOST, False)
+
+
+def test_row_21_a_pod_whose_init_container_failed() -> None:
+    pod = make_pod(phase="Failed", trainer=ContainerView(waiting_reason="PodInitializing"))
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("21", Cause.FAILURE, True)
 
 
 def test_row_18_a_pod_that_was_deleted_before_its_container_was_created() -> None:

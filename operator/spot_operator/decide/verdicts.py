@@ -405,10 +405,9 @@ def row_10_node_lost(case: Case) -> Verdict | None:
         return _uncharged("10", Cause.NODE_LOST, "the node is unreachable or shut down")
     termination = case.termination
     is_lost = termination is not None and termination.reason == "ContainerStatusUnknown"
-    if is_lost and not _was_called_off(case):
-        return _uncharged(
-            "10", Cause.NODE_LOST, "ContainerStatusUnknown: the machine or its kubelet restarted"
-        )
+    if (is_lost or _is_container_missing(case)) and not _was_called_off(case):
+        what = "ContainerStatusUnknown" if is_lost else "the pod failed and its container has no end"
+        return _uncharged("10", Cause.NODE_LOST, f"{what}: the machine or its kubelet restarted")
     if _has_rebooted(case) and case.exit_code != 0:
         return _uncharged("10", Cause.NODE_LOST, "the machine has been booted again since")
     if case.fate.pod is not None and case.fate.pod.status_reason == "NodeLost":
@@ -420,6 +419,21 @@ def _has_rebooted(case: Case) -> bool:
     """The node object is the same, its machine is not what the pod was started on (C2.8)."""
     node, boot_id = case.fate.node, case.fate.record.boot_id
     return isinstance(node, NodeView) and bool(boot_id and node.boot_id) and node.boot_id != boot_id
+
+
+def _is_container_missing(case: Case) -> bool:
+    """For a second, a kubelet that has lost its containers says Failed, and that they are being created.
+
+    A pod whose init container fails ends alike, but its other containers wait for PodInitializing.
+    """
+    pod = case.fate.pod
+    return (
+        pod is not None
+        and pod.phase == "Failed"
+        and not pod.status_reason
+        and case.termination is None
+        and pod.trainer.waiting_reason not in (None, "PodInitializing")
+    )
 
 
 def _was_called_off(case: Case) -> bool:
