@@ -225,7 +225,7 @@ class World:
         self._set_state(uid, name, creating, pod["status"]["phase"])
         await asyncio.sleep(CLEAR_SECONDS)
         if self.rng.random() < 0.5:
-            # Seen in one recording of two: the pod has failed, and its container has no end yet.
+            # Seen once in four times: the pod has failed, and its container has no end yet.
             self._set_state(uid, name, creating, "Failed")
             await asyncio.sleep(CLEAR_SECONDS)
         if not await self._is_heard_again(machine):
