@@ -32,6 +32,8 @@ class Playback:
         self._facts: dict[str, dict[str, Any]] = {}
         self._moments: dict[str, dict[str, float]] = {}
         self._pod_name = ""
+        self.complaints: list[str] = []
+        """Of what an operator must never do."""
         self._zero = self.world.now()
 
     async def play(self) -> None:
@@ -46,6 +48,7 @@ class Playback:
             clock=self.world.now,
             say=self.world.say,
             on_call=lambda *_: None,
+            complain=self.complaints.append,
         )
         operator.start()
         while not (pods := self.api.all("pods")):  # noqa: ASYNC110  (virtual time)
@@ -180,6 +183,7 @@ def verdict(recording: Recording, seed: int) -> tuple[str, str, str]:
     async def play(loop: VirtualLoop) -> None:
         playback = Playback(recording, seed, loop)
         await playback.play()
+        assert not playback.complaints, playback.complaints[0]
         status = playback.status()
         for condition in status.get("conditions") or ():
             if (condition["type"], condition["status"]) == ("Complete", "True"):

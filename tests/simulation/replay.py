@@ -64,6 +64,10 @@ def make_job(at_sigterm: str) -> schedule.Job:
         is_plain=True,
         fallback=None,
         backoff_limit=6,
+        window_seconds=86_400,
+        deadline_seconds=None,
+        has_volume=False,
+        fails_on_sigterm_code=False,
         at_sigterm=at_sigterm,
     )
 
@@ -162,7 +166,7 @@ class Replay:
             case Deed.DELETE_POD:
                 world.api.delete_pod(pod)
             case Deed.FORCE_DELETE:
-                world.api.delete_pod(pod, grace_seconds=0)
+                world.force_delete(pod)
             case Deed.PREEMPT:
                 world.preempt(pod)
             case Deed.BIND:
