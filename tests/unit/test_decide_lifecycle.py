@@ -231,6 +231,18 @@ def test_a_plain_container_waits_until_its_node_has_been_absent_for_two_minutes(
     assert created(step(later, after=120)) == ["digits-0c5e1-2-0"]
 
 
+def test_a_plain_container_that_was_deleted_by_force_is_not_taken_for_ended() -> None:
+    """Its node is Ready, and may be out of reach all the same (recordings/deletion-forced.json)."""
+    forced = make_pod(deletion_timestamp=NOW, deletion_grace_seconds=0)
+    observation = make_observation(status=make_status(claims=False), pods=(), departed=(forced,))
+    waiting = step(observation)
+    assert created(waiting) == []
+    assert condition(waiting.status, ConditionType.PODS_READY) == (False, Reason.WAITING_FOR_OLD_POD)
+    later = replace(observation, status=waiting.status)
+    assert created(step(later, after=119)) == []
+    assert created(step(later, after=120)) == ["digits-0c5e1-2-0"]
+
+
 def test_a_plain_container_is_replaced_at_once_when_its_node_is_out_of_service() -> None:
     taint = Taint(key="node.kubernetes.io/out-of-service", effect="NoExecute")
     observation = make_observation(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from spot_operator.decide import avoid, restarts
 from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
-from spot_operator.decide.fates import Fate, PodFate, given_up_time
+from spot_operator.decide.fates import Fate, PodFate, forced_time, given_up_time
 from spot_operator.decide.gang import has_ended
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
 from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
@@ -90,17 +90,19 @@ def _wait_for_old_pod(draft: Draft, fates: tuple[PodFate, ...]) -> Draft:
     """A plain container cannot be fenced: its successor waits until it is surely dead."""
     for fate in fates:
         if fate.fate in (Fate.DEAD_NODE, Fate.GONE, Fate.ENDED) and not fate.surely_dead:
-            since = fate.record.node_gone_time
+            forced = forced_time(fate.pod) if fate.fate is Fate.GONE else None
+            since = fate.record.node_gone_time or forced
             due = (
                 since + timedelta(seconds=draft.settings.plain_take_over_seconds)
                 if since is not None
                 else None
             )
+            why = "on a node that is out of reach" if forced is None else "although it was deleted by force"
             return draft.note(
                 ConditionType.PODS_READY,
                 False,
                 Reason.WAITING_FOR_OLD_POD,
-                f"pod {fate.record.name} may still be running on a node that is out of reach; a container "
+                f"pod {fate.record.name} may still be running {why}; a container "
                 "that does not claim its store is replaced when it is surely dead",
             ).look_at(due)
     return draft

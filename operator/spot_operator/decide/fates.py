@@ -140,8 +140,20 @@ def _is_gone_pod_dead(
     if last_seen is not None and is_end_seen(last_seen):
         return True
     if isinstance(node, NodeView) and is_ready(node):
-        return True
+        forced = forced_time(last_seen)
+        return forced is None or now >= forced + timedelta(seconds=settings.plain_take_over_seconds)
     return _is_machine_surely_off(record, node, now, settings)
+
+
+def forced_time(last_seen: PodView | None) -> datetime | None:
+    """When the pod was deleted by force: its last word has no grace period, and no end of its container.
+
+    A kubelet says how the container ended before it removes the object. Ready or not, it may be out of
+    reach for less than the node monitor's grace period, and then stops the container in its own time.
+    """
+    if last_seen is None or last_seen.deletion_grace_seconds != 0 or is_end_seen(last_seen):
+        return None
+    return last_seen.deletion_timestamp if last_seen.trainer.running_since is not None else None
 
 
 def _is_node_dead(
