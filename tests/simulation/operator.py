@@ -25,6 +25,8 @@ from spot_operator.lease import Elector, LostLease
 from spot_operator.settings import LeaseSettings, Settings
 
 NAMESPACE = "system"
+SLOWEST_SECONDS = 20
+"""What an event of a slow watch takes at most."""
 SETTINGS = Settings(
     namespace=NAMESPACE,
     lease=LeaseSettings(duration_seconds=15, renew_deadline_seconds=10, retry_seconds=3),
@@ -171,7 +173,7 @@ class OperatorProcess:
         rng, now = self._weather.rng, self._time()
         delay = rng.uniform(0.005, 0.1)
         if now < self._weather.slow_watches_until:
-            delay = rng.uniform(1, 20)
+            delay = rng.uniform(1, SLOWEST_SECONDS)
         due = max(now + delay, self._streams.get(plural, 0.0) + 1e-6)  # two at one time have no order
         self._streams[plural] = due
         seen = copy.deepcopy(changed)

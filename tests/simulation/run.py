@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from simulation import schedule as schedules
 from simulation.checks import Checks, Violation
 from simulation.loop import Stuck, VirtualLoop
-from simulation.operator import OperatorProcess, Weather
+from simulation.operator import SLOWEST_SECONDS, OperatorProcess, Weather
 from simulation.promises import Promises
 from simulation.schedule import Disturbance, Kind, Schedule
 from simulation.trainer import End
@@ -126,7 +126,7 @@ class Run:
             and not weather.refused_writes
             and not weather.lost_answers
             and not self.world.api.refuse_pods
-            and self.world.seconds() > weather.slow_watches_until
+            and self.world.seconds() > weather.slow_watches_until + SLOWEST_SECONDS
         )
 
     def _is_alive(self, name: str) -> bool:
