@@ -57,9 +57,9 @@ def apply(mutant: Mutant, folder: Path) -> None:
     path.write_text(source.replace(mutant.old, mutant.new))
 
 
-def catch(mutant: Mutant, *, searches: bool = False) -> str:
+def catch(mutant: Mutant, *, num_seeds: int = OTHER_SEEDS) -> str:
     """The seed that fails and why; empty if none does."""
-    ranges = [(mutant.seed, 1), (FIRST_SEED, MAX_SEEDS if searches else OTHER_SEEDS)]
+    ranges = [(mutant.seed, 1), (FIRST_SEED, num_seeds)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         apply(mutant, folder)
@@ -96,12 +96,12 @@ def _keep(found: dict[str, int]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation.mutants", description=__doc__)
     parser.add_argument("--only", default="", help="names that contain this")
-    parser.add_argument("--search", action="store_true", help=f"try {MAX_SEEDS} seeds, keep those that catch")
+    parser.add_argument("--search", type=int, default=0, help="try so many seeds, keep those that catch")
     options = parser.parse_args()
     mutants = [each for each in read() if options.only in each.name]
     missed, found = [], {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        caught = pool.map(lambda each: catch(each, searches=options.search), mutants)
+        caught = pool.map(lambda each: catch(each, num_seeds=options.search or OTHER_SEEDS), mutants)
         for mutant, text in zip(mutants, caught, strict=True):
             print(f"{mutant.name:<50} {text[:150] or 'NOT CAUGHT'}", flush=True)
             if text:
