@@ -224,6 +224,8 @@ class PodRecord:
     """When the pod's node object (by UID) was first seen to be gone."""
     notice: Notice | None = None
     hint: Hint | None = None
+    deletion_requested_time: datetime | None = None
+    """When somebody asked for the pod's deletion; its last state does not tell that any more."""
     exit_time: datetime | None = None
     """When an exit 0 was first seen; without an outcome Complete is held back for 10 s."""
     finished_time: datetime | None = None

@@ -16,7 +16,7 @@ from spot_operator.model import (
     Stop,
     Taint,
 )
-from spot_operator.names import CapacityType, Cause, ConditionType, Reason, StopReason
+from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
 from spot_operator.testing import (
     NODE_UID,
     NOW,
@@ -284,6 +284,36 @@ def test_row_10_the_taint_manager_on_a_machine_that_was_booted_again_lost_its_po
     pod = make_ended_pod(137, conditions=disrupted("DeletionByTaintManager"))
     restart = verdict(make_observation(pods=(pod,), nodes={"spot-a": make_node(boot_id="boot-2")}))
     assert (restart.row, restart.cause) == ("10", Cause.NODE_LOST)
+
+
+def test_row_22_the_time_of_a_deletion_is_kept_from_before_the_removal() -> None:
+    """The kubelet's own deletion moves deletionTimestamp to the removal, long after the exit."""
+    asked = make_pod(deletion_timestamp=NOW + seconds(20), deletion_grace_seconds=30)
+    status = decide(make_observation(pods=(asked,)), NOW, SETTINGS).status
+    removed = make_ended_pod(
+        0, finished_at=NOW + seconds(5), deletion_timestamp=NOW + seconds(40), deletion_grace_seconds=0
+    )
+    gone = make_observation(status=status, pods=(), departed=(removed,))
+    restarts = decide(gone, NOW + seconds(41), SETTINGS).status.recent_restarts
+    assert [(r.row, r.cause) for r in restarts] == [("22", Cause.VOLUNTARY_EVICTION)]
+
+
+def test_row_22_of_a_pod_first_seen_at_its_removal_nobody_knows_whether_it_was_done() -> None:
+    removed = make_ended_pod(
+        0, finished_at=NOW - seconds(30), deletion_timestamp=NOW, deletion_grace_seconds=0
+    )
+    restart = verdict(make_observation(pods=(), departed=(removed,)))
+    assert (restart.row, restart.cause) == ("22", Cause.VOLUNTARY_EVICTION)
+
+
+def test_row_22_an_exit_that_was_seen_before_the_removal_counts() -> None:
+    ended = make_ended_pod(0, finished_at=NOW - seconds(1))
+    status = decide(make_observation(pods=(ended,)), NOW, SETTINGS).status
+    removed = replace(ended, deletion_timestamp=NOW + seconds(7), deletion_grace_seconds=0)
+    gone = make_observation(status=status, pods=(), departed=(removed,))
+    later = decide(gone, NOW + seconds(8), SETTINGS).status
+    done = decide(replace(gone, status=later), NOW + seconds(20), SETTINGS).status
+    assert done.phase is Phase.COMPLETE
 
 
 def test_row_12_node_pressure_is_not_charged() -> None:

@@ -5,11 +5,11 @@ be enough for a verdict when the pod and its node are gone.
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from spot_operator.decide.fates import Fate, PodFate, find_pod, node_of
 from spot_operator.decide.signals import hint_of, notice_of, unreachable_since
-from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord
+from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord, PodView
 
 
 def refresh_gang(gang: Gang, observation: Observation, now: datetime) -> Gang:
@@ -38,11 +38,29 @@ def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodR
                 else None
             ),
             started_time=record.started_time or pod.trainer.running_since,
+            deletion_requested_time=record.deletion_requested_time or _deletion_requested(record, pod, now),
         )
         ended = pod.trainer.terminated
         if ended is not None and ended.exit_code == 0 and record.exit_time is None:
             record = replace(record, exit_time=now, finished_time=ended.finished_at)
     return _refresh_node(record, observation, now)
+
+
+def _deletion_requested(record: PodRecord, pod: PodView, now: datetime) -> datetime | None:
+    """When its deletion was asked for: deletionTimestamp less the grace period.
+
+    The kubelet's own deletion at the end has no grace, and then both speak of the removal (BeforeDelete in
+    k8s.io/apiserver never moves the timestamp into the past). Of a pod that is first seen so, all that is
+    known is whether it had been seen to end before; if not, it counts as told to stop before it ended.
+    """
+    if pod.deletion_timestamp is None:
+        return None
+    if pod.deletion_grace_seconds:
+        return min(now, pod.deletion_timestamp - timedelta(seconds=pod.deletion_grace_seconds))
+    ended = pod.trainer.terminated
+    if record.exit_time is not None or ended is None or ended.finished_at is None:
+        return now
+    return min(now, ended.finished_at)
 
 
 def _refresh_node(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:

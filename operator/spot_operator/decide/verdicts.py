@@ -159,11 +159,7 @@ class Case:
 
     @property
     def deletion_requested_time(self) -> datetime | None:
-        """deletionTimestamp is the time of the request plus the grace period."""
-        pod = self.fate.pod
-        if pod is None or pod.deletion_timestamp is None:
-            return None
-        return pod.deletion_timestamp - timedelta(seconds=pod.deletion_grace_seconds or 0)
+        return self.fate.record.deletion_requested_time
 
     @property
     def first_stop_evidence_time(self) -> datetime | None:
