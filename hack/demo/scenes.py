@@ -73,12 +73,14 @@ class Stage:
     ) -> Scene:
         """The provider takes the node back, with notice."""
         node = self.node()
-        scene = self._scene(f"reclaim ({style.value})", node)
+        scene = self.scene(f"reclaim ({style.value})", node)
         how = {
             ReclaimStyle.KARPENTER: "event, deletion, taint, drain, gone",
             ReclaimStyle.CORDON_EVICT: "cordon, evict, gone",
+            ReclaimStyle.GKE: "the kubelet ends its pods, the Node stays",
+            ReclaimStyle.AKS: "conditions, no drain, gone",
         }[style]
-        self._note(f"reclaims {node} with notice: {how}")
+        self.note(f"reclaims {node} with notice: {how}")
         record = self.lab.cluster.reclaim(node, style=style, notice_seconds=notice_seconds)
         scene.details |= _times(record)
         return scene
@@ -86,30 +88,30 @@ class Stage:
     def kill_node(self) -> Scene:
         """Power off without notice; the cloud's node controller removes the Node once it is silent."""
         node = self.node()
-        scene = self._scene("hard kill", node)
-        self._note(f"cuts the power of {node}, without notice")
+        scene = self.scene("hard kill", node)
+        self.note(f"cuts the power of {node}, without notice")
         self.lab.cluster.kill_node(node)
         self.lab.cluster.wait_for(
             lambda: is_silent(self.lab, node), timeout_seconds=SILENT_SECONDS, what=f"{node} Ready=Unknown"
         )
         scene.details["silent"] = time.time()
-        self._note(f"removes the Node {node}, as a cloud's node controller does when the machine is gone")
+        self.note(f"removes the Node {node}, as a cloud's node controller does when the machine is gone")
         self.lab.cluster.remove_node(node)
         scene.details["node object removed"] = time.time()
         return scene
 
     def crash(self) -> Scene:
         """The program dies by itself; pod and node stay."""
-        scene = self._scene("crash", self.node())
+        scene = self.scene("crash", self.node())
         pod = self.jobs.pods(self.job)[-1]
-        self._note("kill -9 of the training process in its container")
+        self.note("kill -9 of the training process in its container")
         self.lab.kill_program(pod)
         return scene
 
     def suspend(self) -> Scene:
         """spec.suspend: true, until the operator says Suspended."""
-        scene = self._scene("suspend", self.node())
-        self._note("sets spec.suspend to true")
+        scene = self.scene("suspend", self.node())
+        self.note("sets spec.suspend to true")
         self.jobs.patch(self.job, {"spec": {"suspend": True}})
         self.jobs.wait_condition(self.job, "Suspended")
         scene.details["suspended"] = time.time()
@@ -119,7 +121,7 @@ class Stage:
         """spec.suspend: false."""
         if any(map(has_running_container, self.jobs.pods(self.job))):
             raise DemoError(f"job {self.job} is Suspended and a container of it still runs")
-        self._note("sets spec.suspend to false")
+        self.note("sets spec.suspend to false")
         scene.details["resumed"] = time.time()
         self.jobs.patch(self.job, {"spec": {"suspend": False}})
 
@@ -133,10 +135,10 @@ class Stage:
         if not is_true(job, "Complete"):
             raise DemoError(f"job {self.job} failed\n{self.jobs.describe(self.job)}")
 
-    def _scene(self, kind: str, node: str) -> Scene:
+    def scene(self, kind: str, node: str) -> Scene:
         return Scene(kind, self.job, self.training.incarnation, time.time(), node)
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
         self.recorder.note(text, job=self.job)
 
 

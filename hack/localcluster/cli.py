@@ -107,8 +107,15 @@ def _kubectl(options: argparse.Namespace) -> int:
 def _node_add(options: argparse.Namespace) -> None:
     labels = dict(pair.partition("=")[::2] for pair in options.label)
     taints = tuple(options.taint) if options.taint else None
-    node = NodeSpec(options.node, options.capacity_type, options.zone, labels=labels, taints=taints)
-    Cluster(options.name).add_node(node)
+    node = NodeSpec(
+        options.node,
+        options.capacity_type,
+        options.zone,
+        labels=labels,
+        taints=taints,
+        graceful_shutdown=options.graceful_shutdown,
+    )
+    Cluster(options.name).add_node(node, keep_object=options.keep_object)
 
 
 def _node_reclaim(options: argparse.Namespace) -> None:
@@ -242,6 +249,10 @@ def _add_node(node: argparse.ArgumentParser) -> None:
     add.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
     add.add_argument("--taint", action="append", type=Taint.parse, metavar="KEY[=VALUE]:EFFECT",
                      help="instead of the capacity type's default")  # fmt: skip
+    add.add_argument("--graceful-shutdown", action="store_true",
+                     help="its kubelet ends the pods on shutdown, as on GKE; for --style gke")  # fmt: skip
+    add.add_argument("--keep-object", action="store_true",
+                     help="the machine of that name comes back: the Node stays the same")  # fmt: skip
     reclaim = action("reclaim", _node_reclaim, "take a machine away with notice, as a provider does")
     reclaim.add_argument("--style", type=ReclaimStyle, choices=list(ReclaimStyle),
                          default=ReclaimStyle.KARPENTER)  # fmt: skip

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +15,17 @@ from localcluster.binaries import Binaries
 from localcluster.cache import Cache, file_lock
 from localcluster.cleanup import remove_leftovers
 from localcluster.commands import LocalClusterError, run
+from localcluster.fabric import DNS_PORT, PARTITION, partition_rules
 from localcluster.images import Images
+from localcluster.node import shutdown_socket
 from localcluster.nodes import Nodes
 from localcluster.paths import cluster_paths
+from localcluster.processes import children_of, program_of
 from localcluster.progress import Progress
-from localcluster.reclaim import ReclaimRecord, reclaim
+from localcluster.reclaim import Machine, ReclaimRecord, reclaim
+from localcluster.s3 import PORT as S3_PORT
 from localcluster.s3 import S3Server, make_access
+from localcluster.shutdown import shut_down
 from localcluster.spec import CapacityType, ClusterConfig, NodeSpec, ReclaimStyle, Taint
 from localcluster.state import ClusterState, changed_state
 from localcluster.supervision import Supervision
@@ -122,8 +128,12 @@ class Cluster:
         capacity_type: CapacityType | str = CapacityType.SPOT,
         labels: dict[str, str] | None = None,
         taints: Sequence[Taint] | None = None,
+        keep_object: bool = False,
     ) -> None:
-        """Switch a machine on and wait until it is Ready, as a new Node object."""
+        """Switch a machine on and wait until it is Ready.
+
+        As a new Node object with a new UID, or, to keep the object, as the one that was of its name.
+        """
         spec = node if isinstance(node, NodeSpec) else NodeSpec(
             node,
             CapacityType(capacity_type),
@@ -133,8 +143,8 @@ class Cluster:
         state = ClusterState.load(self.paths)
         if not state.image_layouts:
             raise LocalClusterError(f"{self.name!r} was started without nodes, so it can have none")
-        if spec.name not in state.nodes:
-            self._nodes.delete_object(spec.name)  # a new machine is a new Node, with a new UID
+        if spec.name not in state.nodes and not keep_object:
+            self._nodes.delete_object(spec.name)
         self._nodes.boot(spec, template_for(self._cache, [Path(p) for p in state.image_layouts]))
         self._nodes.wait_ready([spec.name])
         self._nodes.manage_like_karpenter(spec.name)
@@ -161,16 +171,44 @@ class Cluster:
         leave_when_empty: bool = True,
     ) -> ReclaimRecord:
         """Take a spot machine away with notice; returns when it is gone, with the times of each step."""
-        if name not in self.node_names():
+        state, style = ClusterState.load(self.paths), ReclaimStyle(style)
+        if name not in state.nodes:
             raise LocalClusterError(f"there is no running node {name!r}")
+        if style is ReclaimStyle.GKE and not state.nodes[name].spec.graceful_shutdown:
+            raise LocalClusterError(f"the node {name!r} was not added with graceful_shutdown")
         return reclaim(
             self.api,
             name,
-            style=ReclaimStyle(style),
+            style=style,
             notice_seconds=notice_seconds,
-            power_off=lambda: self._nodes.power_off(name),
+            machine=Machine(
+                shut_down=lambda seconds: shut_down(shutdown_socket(self.paths, name), seconds),
+                power_off=lambda: self._nodes.power_off(name),
+            ),
             leave_when_empty=leave_when_empty,
         )
+
+    def stop_program(self, machine: str, program: str) -> None:
+        """Kill -9 a program of a node, or of `control-plane`, and keep it from being started again."""
+        hold = self.paths.hold(machine, program)
+        hold.parent.mkdir(parents=True, exist_ok=True)
+        hold.touch()
+        for pid in children_of(self.node_pid(machine)):
+            if program_of(pid) == program:
+                os.kill(pid, signal.SIGKILL)
+
+    def start_program(self, machine: str, program: str) -> None:
+        """Let a stopped program start; returns at once."""
+        self.paths.hold(machine, program).unlink(missing_ok=True)
+
+    def cut_off(self, node: str) -> None:
+        """Part a node from all others and from the control plane; only S3 and DNS stay within its reach."""
+        rules = partition_rules({S3_PORT: "tcp", DNS_PORT: "udp"})
+        run(*self.exec_command(node, "nft", "--file", "-"), stdin=rules)
+
+    def reconnect(self, node: str) -> None:
+        """Undo `cut_off`."""
+        run(*self.exec_command(node, "nft", "delete", "table", "inet", PARTITION))
 
     def node_pid(self, name: str) -> int:
         """Process 1 of a node (or of `control-plane`), as seen from the host."""

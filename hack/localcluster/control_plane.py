@@ -13,6 +13,7 @@ from localcluster.fabric import (
 from localcluster.paths import ClusterPaths
 from localcluster.sandbox import Program, SandboxSpec
 from localcluster.spec import ClusterConfig
+from localcluster.supervision import FABRIC
 
 API_PORT = 443
 _ETCD = "http://127.0.0.1:2379"
@@ -35,6 +36,7 @@ def control_plane_spec(
             name=name,
             argv=[str(binaries / name), *(_flag(name, key, value) for key, value in options.items())],
             log=str(paths.logs / f"{name}.log"),
+            hold_path=str(paths.hold(FABRIC, name)),
         )
         for name, options in flags.items()
     ]

@@ -13,6 +13,7 @@ GATEWAY = "172.30.0.1"
 SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"
 DNS_SERVICE = "10.96.0.10"
+DNS_PORT = 53
 MAX_NODES = 200
 BRIDGE_MAC = "02:00:ac:1e:00:01"
 """A bridge without an address of its own takes the lowest of its ports': when that port's machine dies,
@@ -76,3 +77,30 @@ def plug_in(fabric_pid: int, node_pid: int, index: int) -> None:
     run(*inside, "link", "add", port, "type", "veth", *peer)
     run(*inside, "link", "set", port, "master", "br0", "up")
     run(*inside, "route", "replace", pod_cidr(index), "via", node_address(index))
+
+
+PARTITION = "partition"
+
+
+def partition_rules(open_ports: dict[int, str]) -> str:
+    """For `nft` on a node: nothing passes its cable but what goes to these ports of the gateway.
+
+    By hand-made addresses and ports, not by connection, so that what is open at the moment is cut too.
+    """
+    there = [f"ip daddr {GATEWAY} {kind} dport {port} accept" for port, kind in open_ports.items()]
+    back = [f"ip saddr {GATEWAY} {kind} sport {port} accept" for port, kind in open_ports.items()]
+    return f"""table inet {PARTITION} {{
+  chain in {{
+    type filter hook prerouting priority -300
+    iifname != "eth0" accept
+    {"; ".join(back)}
+    drop
+  }}
+  chain out {{
+    type filter hook postrouting priority 300
+    oifname != "eth0" accept
+    {"; ".join(there)}
+    drop
+  }}
+}}
+"""

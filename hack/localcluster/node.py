@@ -8,18 +8,23 @@ with a container runtime of the machine.
 
 import json
 import os
+import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
 from localcluster.fabric import DNS_SERVICE, NODE_SYSCTLS, node_address, node_setup, pod_cidr
 from localcluster.paths import ClusterPaths
 from localcluster.sandbox import Program, SandboxSpec
+from localcluster.shutdown import BUS_SOCKET, SHUTDOWN_SOCKET
 from localcluster.spec import NodeSpec
 
 PAUSE_IMAGE = "localhost/pause:1"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 _CNI_PLUGINS = "/usr/lib/cni"
 _MAX_PODS = 60
+SHUTDOWN_GRACE_SECONDS, SHUTDOWN_GRACE_CRITICAL_SECONDS = 30, 15
+"""As GKE sets it: from the notice to the end, and how much of it is kept for critical pods."""
 
 
 def write_node_files(paths: ClusterPaths, node: NodeSpec, index: int) -> None:
@@ -27,6 +32,7 @@ def write_node_files(paths: ClusterPaths, node: NodeSpec, index: int) -> None:
     etc = paths.node_data(node.name) / "etc"
     (etc / "cni").mkdir(parents=True, exist_ok=True)
     (etc / "resolv.conf").write_text("")
+    (etc / "boot-id").write_text(f"{uuid.uuid4()}\n")
     (etc / "containerd.toml").write_text(containerd_config(etc))
     (etc / "cni" / "10-pods.conflist").write_text(json.dumps(pod_network(index), indent=1))
     kubelet = kubelet_config(paths, node)
@@ -58,7 +64,11 @@ def node_sandbox(
         },
         keep=[str(path) for path in keep],
         # Without servers in it, a look-up of a missing image fails at once instead of leaving the sandbox.
-        files={"/etc/resolv.conf": str(etc / "resolv.conf")},
+        files={
+            "/etc/resolv.conf": str(etc / "resolv.conf"),
+            # Every time a machine is switched on it has another one, though all share one kernel.
+            "/proc/sys/kernel/random/boot_id": str(etc / "boot-id"),
+        },
         interface="eth0",
         setup=[*node_setup(index), ["mkdir", "-p", "/var/lib/kubelet", "/run/netns"]],
         sysctls=NODE_SYSCTLS,
@@ -68,8 +78,15 @@ def node_sandbox(
                 ["containerd", "--config", str(etc / "containerd.toml")],
                 str(logs / "containerd.log"),
                 ready_path=CONTAINERD_SOCKET,
+                hold_path=str(paths.hold(node.name, "containerd")),
             ),
-            Program("kubelet", kubelet, str(logs / "kubelet.log")),
+            *([_logind(logs)] if node.graceful_shutdown else []),
+            Program(
+                "kubelet",
+                kubelet,
+                str(logs / "kubelet.log"),
+                hold_path=str(paths.hold(node.name, "kubelet")),
+            ),
             Program(
                 "kube-proxy",
                 [str(binaries / "kube-proxy"), f"--config={etc}/kube-proxy.json"],
@@ -77,6 +94,16 @@ def node_sandbox(
             ),
         ],
     )
+
+
+def _logind(logs: Path) -> Program:
+    argv = [sys.executable, "-m", "localcluster.logind", f"--delay-seconds={SHUTDOWN_GRACE_SECONDS}"]
+    return Program("logind", argv, str(logs / "logind.log"), ready_path=BUS_SOCKET)
+
+
+def shutdown_socket(paths: ClusterPaths, node: str) -> Path:
+    """Where the node's stand-in for logind is asked for a shutdown, from outside."""
+    return paths.node_run(node) / Path(SHUTDOWN_SOCKET).relative_to("/run")
 
 
 def containerd_config(etc: Path) -> str:
@@ -161,7 +188,14 @@ def kubelet_config(paths: ClusterPaths, node: NodeSpec) -> dict[str, Any]:
         "nodeStatusUpdateFrequency": "2s",
         "nodeLeaseDurationSeconds": 8,
         "syncFrequency": "10s",
-    }
+    } | (
+        {
+            "shutdownGracePeriod": f"{SHUTDOWN_GRACE_SECONDS}s",
+            "shutdownGracePeriodCriticalPods": f"{SHUTDOWN_GRACE_CRITICAL_SECONDS}s",
+        }
+        if node.graceful_shutdown
+        else {}
+    )
 
 
 def proxy_config(paths: ClusterPaths, node: NodeSpec) -> dict[str, Any]:

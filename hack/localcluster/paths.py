@@ -64,6 +64,10 @@ class ClusterPaths:
         """What the node sees as /run."""
         return self.run / "nodes" / node
 
+    def hold(self, machine: str, program: str) -> Path:
+        """A file that keeps a program of a node, or of `control-plane`, from being started again."""
+        return self.node_run(machine) / "held" / program
+
     def node_data(self, node: str) -> Path:
         """Holds what the node sees as /var/lib and /var/log."""
         return self.data / "nodes" / node

@@ -12,6 +12,15 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
+def program_of(pid: int) -> str:
+    """The name by which the process was called; empty when it is gone."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return Path(words[0].decode(errors="replace")).name
+
+
 def _parent_of(pid: int) -> int | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

@@ -4,13 +4,16 @@ Karpenter: events on the Node, deletion of the Node (held by a finalizer), a
 taint, eviction of the pods that allow it; the machine dies when the notice is
 over, or earlier once it is empty. Cordon and evict: what a node termination
 handler or a managed node group does. In both, pods that resist keep running
-until the power goes, exactly as in the cloud.
+until the power goes, exactly as in the cloud. GKE: the machine is told to shut
+down, and its kubelet ends the pods; the Node stays, since a machine of that
+name comes back. AKS: conditions on the Node, nobody drains, the Node goes with
+the machine.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from localcluster.api import STRATEGIC_PATCH, ApiClient, ApiError
@@ -55,32 +58,52 @@ class ReclaimRecord:
         return [f"{step.seconds:7.2f} s  {step.name}  {step.detail}".rstrip() for step in self.steps]
 
 
+@dataclass(frozen=True)
+class Machine:
+    """The hands on the machine itself."""
+
+    shut_down: Callable[[float], str]
+    """Ask its system to shut down; returns, at the latest after so many seconds, how that went."""
+    power_off: Callable[[], None]
+
+
 def reclaim(
     api: ApiClient,
     node: str,
     *,
     style: ReclaimStyle,
     notice_seconds: float,
-    power_off: Callable[[], None],
+    machine: Machine,
     leave_when_empty: bool = True,
 ) -> ReclaimRecord:
     """Announce, drain, cut the power, remove the Node; returns when it is over."""
     record = ReclaimRecord(node, style.value, notice_seconds)
     deadline = time.monotonic() + notice_seconds
-    if style is ReclaimStyle.KARPENTER:
-        _announce_like_karpenter(api, node, record)
-    else:
+    if style is not ReclaimStyle.KARPENTER:
         _remove_finalizers(api, node)  # a node of another provisioner never had Karpenter's
-        api.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
-        record.note("cordoned")
-    skip_protected = style is ReclaimStyle.KARPENTER
-    _drain(api, node, record, deadline, skip_protected=skip_protected, leave_early=leave_when_empty)
-    power_off()
+    match style:
+        case ReclaimStyle.KARPENTER:
+            _announce_like_karpenter(api, node, record)
+            _drain(api, node, record, deadline, skip_protected=True, leave_early=leave_when_empty)
+        case ReclaimStyle.CORDON_EVICT:
+            api.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
+            record.note("cordoned")
+            _drain(api, node, record, deadline, skip_protected=False, leave_early=leave_when_empty)
+        case ReclaimStyle.GKE:
+            record.note("shutdown announced")
+            record.note("shutdown", machine.shut_down(notice_seconds))
+        case ReclaimStyle.AKS:
+            _announce_like_aks(api, node, record)
+            _wait_for_end(api, node, record, deadline, leave_early=leave_when_empty)
+    machine.power_off()
     record.note("powered off")
-    if style is ReclaimStyle.KARPENTER:
-        _remove_finalizers(api, node)
-    else:
-        _ignoring_absence(lambda: api.delete(f"/api/v1/nodes/{node}"))
+    match style:
+        case ReclaimStyle.KARPENTER:
+            _remove_finalizers(api, node)
+        case ReclaimStyle.GKE:
+            return record
+        case _:
+            _ignoring_absence(lambda: api.delete(f"/api/v1/nodes/{node}"))
     record.note("node object removed")
     return record
 
@@ -103,6 +126,28 @@ def _announce_like_karpenter(api: ApiClient, node: str, record: ReclaimRecord) -
         STRATEGIC_PATCH,
     )
     record.note("tainted", "karpenter.sh/disrupted:NoSchedule")
+
+
+def _announce_like_aks(api: ApiClient, node: str, record: ReclaimRecord) -> None:
+    """What its node problem detector makes of a scheduled event of the kind Preempt."""
+    now = datetime.now(UTC)
+    end = (now + timedelta(seconds=record.notice_seconds)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    message = f"Preempt Scheduled: {end}. DurationInSeconds: -1."
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    reasons = {"VMEventScheduled": "VMEventScheduled", "PreemptionScheduled": "SpotEvictionIncoming"}
+    conditions = [
+        {
+            "type": type_,
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            "lastHeartbeatTime": stamp,
+            "lastTransitionTime": stamp,
+        }
+        for type_, reason in reasons.items()
+    ]
+    api.patch(f"/api/v1/nodes/{node}/status", {"status": {"conditions": conditions}}, STRATEGIC_PATCH)
+    record.note("condition PreemptionScheduled", message)
 
 
 def node_event(node: dict[str, Any], reason: str, message: str) -> dict[str, Any]:
@@ -154,6 +199,18 @@ def _drain(
             if _evict(api, pod):
                 evicted.add(pod["metadata"]["uid"])
                 record.note("evicted", f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+        time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+    record.note("notice over")
+
+
+def _wait_for_end(
+    api: ApiClient, node: str, record: ReclaimRecord, deadline: float, *, leave_early: bool
+) -> None:
+    """Until the notice is over, or until others have ended every pod."""
+    while time.monotonic() < deadline:
+        if leave_early and not any(map(is_drained, _pods_on(api, node))):
+            record.note("empty")
+            return
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
     record.note("notice over")
 

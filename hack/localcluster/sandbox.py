@@ -19,6 +19,8 @@ from pathlib import Path
 
 _RESTART_DELAY_SECONDS = 0.5
 _READY_TIMEOUT_SECONDS = 60.0
+# In the child, so that process 1 goes on reaping.
+ONCE_NOT_HELD = ("sh", "-c", 'while [ -e "$0" ]; do sleep 0.1; done; exec "$@"')
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Program:
     log: str
     ready_path: str | None = None
     """The next program starts once this file exists."""
+    hold_path: str | None = None
+    """While this file exists the program is not started again."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ def make_private_view(spec: SandboxSpec) -> None:
         # Often a link into /run, where the private view has nothing at its end.
         real = Path(os.path.realpath(target))
         real.parent.mkdir(parents=True, exist_ok=True)
-        real.touch()
+        if not real.exists():
+            real.touch()
         _mount("--bind", source, str(real))
     _mount("--make-rshared", "/")  # as on a real machine; the kubelet's mounts rely on it
 
@@ -140,9 +145,10 @@ class Programs:
                 self._start(program)
 
     def _start(self, program: Program) -> None:
+        wait = [] if program.hold_path is None else [*ONCE_NOT_HELD, program.hold_path]
         with Path(program.log).open("a") as log:
             child = subprocess.Popen(
-                program.argv,
+                [*wait, *program.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -21,6 +21,10 @@ class ReclaimStyle(StrEnum):
 
     KARPENTER = "karpenter"
     CORDON_EVICT = "cordon-evict"
+    GKE = "gke"
+    """The machine is told to shut down: its kubelet ends the pods. The Node object stays."""
+    AKS = "aks"
+    """Two conditions on the Node, and nobody drains."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class NodeSpec:
     labels: dict[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] | None = None
     """`None` means the default of the capacity type."""
+    graceful_shutdown: bool = False
+    """Its kubelet ends the pods when the machine is told to shut down, as on GKE."""
 
     def __post_init__(self) -> None:
         checked_name(self.name)

@@ -1,4 +1,7 @@
-"""`make soak`: jobs on spot nodes under random disturbances; every one has to end as if there were none."""
+"""`make soak`: jobs on spot nodes under random disturbances, then without an API server now and again.
+
+Every one has to end as if there had been none.
+"""
 
 import argparse
 import random

@@ -45,13 +45,17 @@ class Options:
 
     @property
     def disturbed_seconds(self) -> float:
-        """Afterwards everybody is left to finish."""
-        return 0.45 * self.seconds
+        """Afterwards only the API server goes, a few times; then everybody is left to finish."""
+        return 0.28 * self.seconds
 
     @property
     def work_seconds(self) -> float:
-        """What a job takes if nothing happens to it."""
+        """What a job takes if nothing happens to it: longer than the disturbances."""
         return 0.3 * self.seconds
+
+    @property
+    def num_outages(self) -> int:
+        return max(3, int(self.seconds // 120))
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,22 @@ def disturbances(options: Options) -> list[Disturbance]:
         found.append(Disturbance(round(at, 1), deed, rng.randrange(1000)))
         at += rng.uniform(4.0, 16.0)
     return found
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The API server is away, and then there for a while."""
+
+    away_seconds: float
+    there_seconds: float
+
+
+def outages(options: Options) -> list[Outage]:
+    rng = random.Random(f"outages {options.seed}")
+    return [
+        Outage(round(rng.uniform(1.0, 9.0), 1), round(rng.uniform(4.0, 12.0), 1))
+        for _ in range(options.num_outages)
+    ]
 
 
 def torch_plan(number: int, options: Options) -> JobPlan:

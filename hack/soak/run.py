@@ -5,6 +5,7 @@ failure was charged, and every result is that of a run that was never disturbed.
 """
 
 import contextlib
+import http.client
 import json
 import threading
 import time
@@ -20,8 +21,9 @@ from demo.lab import Lab
 from demo.manifests import CLAIM, JobPlan, checkpoint_uri, make_job
 from localcluster import CapacityType, NodeSpec, ReclaimStyle
 from localcluster.api import ApiError
+from localcluster.supervision import FABRIC
 from soak import counter, plan
-from soak.plan import NAMESPACE, Deed, Disturbance, Options
+from soak.plan import NAMESPACE, Deed, Disturbance, Options, Outage
 
 NOTICE_SECONDS = 30.0
 REFERENCE = "torch-reference"
@@ -61,6 +63,8 @@ class Soak:
         self._began = time.monotonic()
         self._coming_back: dict[int, threading.Thread] = {}
         """By number of the node: who starts its next machine."""
+        self.running_at_outages: list[int] = []
+        """How many jobs were not done when the API server went."""
 
     @property
     def names(self) -> list[str]:
@@ -77,15 +81,18 @@ class Soak:
             for each in plan.disturbances(self.options):
                 time.sleep(max(0.0, each.at - (time.monotonic() - self._began)))
                 self._disturb(each)
-            self.say("nothing more is disturbed")
             for thread in self._coming_back.values():
                 thread.join()
+            for outage in plan.outages(self.options):
+                self._restart_api_server(outage)
+            self.say("nothing more is disturbed")
             for name in self.names:
                 self._finish(name)
         finally:
             ticks.set()
             ticker.join()
-        return [self._row(name) for name in self.names]
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(self._row, self.names))
 
     def say(self, text: str) -> None:
         self._say(f"{time.monotonic() - self._began:6.1f} s  {text}")
@@ -159,9 +166,22 @@ class Soak:
         thread.start()
         self._coming_back[number] = thread
 
+    def _restart_api_server(self, outage: Outage) -> None:
+        """Kill it, and start it again a while later on the same data."""
+        cluster = self.lab.cluster
+        running = sum(not is_done(self.jobs.get(name)) for name in self.names)
+        self.running_at_outages.append(running)
+        self.say(f"kills the API server for {outage.away_seconds} s ({running} jobs running)")
+        cluster.stop_program(FABRIC, "kube-apiserver")
+        time.sleep(outage.away_seconds)
+        cluster.start_program(FABRIC, "kube-apiserver")
+        cluster.wait_for(cluster.api.is_ready, what="the API server")
+        self.say("the API server is back")
+        time.sleep(outage.there_seconds)
+
     def _tick(self, over: threading.Event) -> None:
         while not over.wait(TICK_SECONDS):
-            with contextlib.suppress(ApiError, OSError):
+            with contextlib.suppress(ApiError, OSError, http.client.HTTPException):
                 found = [self.jobs.get(name).get("status", {}) for name in self.names]
                 phases = [str(status.get("phase", "new")) for status in found]
                 counted = {phase: phases.count(phase) for phase in sorted(set(phases))}

@@ -20,8 +20,9 @@ def lab() -> Iterator[Lab]:
         pytest.skip("namespaces and cgroups need root")
     running = Lab.up("e2e", Progress())
     try:
-        # Otherwise a test of what is missing would wait for the end of a long back-off.
-        running.install_operator("policy.backoffBaseSeconds=2")
+        # Otherwise a test of what is missing would wait for the end of a long back-off, and one of
+        # what is out of reach for a minute.
+        running.install_operator("policy.backoffBaseSeconds=2", "policy.spotUnreachableTolerationSeconds=10")
         yield running
     finally:
         running.cluster.down()

@@ -83,19 +83,25 @@ class Place:
         change(manifest)
         self.jobs.apply(manifest)
 
-    def add_nodes(self, *numbers: int) -> None:
+    def add_nodes(self, *numbers: int, graceful_shutdown: bool = False, **labels: str) -> None:
         """Spot machines that only this scene's job may use."""
-        threads = [
-            threading.Thread(target=self.lab.cluster.add_node, args=(self._node(number),))
+        specs = [
+            self.node(f"{self.name}-{number}", graceful_shutdown=graceful_shutdown, **labels)
             for number in numbers
         ]
+        threads = [threading.Thread(target=self.lab.cluster.add_node, args=(spec,)) for spec in specs]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _node(self, number: int) -> NodeSpec:
-        return NodeSpec(f"{self.name}-{number}", CapacityType.SPOT, labels={"scene": self.name})
+    def node(self, name: str, *, graceful_shutdown: bool = False, **labels: str) -> NodeSpec:
+        return NodeSpec(
+            name,
+            CapacityType.SPOT,
+            labels={"scene": self.name, **labels},
+            graceful_shutdown=graceful_shutdown,
+        )
 
     def remove_nodes(self) -> None:
         for name in self.lab.cluster.node_names():

@@ -1,12 +1,13 @@
 """What a sandbox will do is data, so most of a cluster can be checked without one."""
 
+import subprocess
 from pathlib import Path
 
 from localcluster import ClusterConfig, NodeSpec
 from localcluster.control_plane import control_plane_spec, corefile, first_objects
-from localcluster.node import kubelet_config, node_sandbox, pod_network
+from localcluster.node import kubelet_config, node_sandbox, pod_network, shutdown_socket
 from localcluster.paths import cluster_paths
-from localcluster.sandbox import SandboxSpec
+from localcluster.sandbox import ONCE_NOT_HELD, SandboxSpec
 from localcluster.state import ClusterState, NodeRecord
 
 PATHS = cluster_paths("x", Path("/cache"))
@@ -56,10 +57,33 @@ def test_the_kubelet_registers_with_the_nodes_taints_below_the_clusters_cgroup()
     assert config["cgroupRoot"] == "/spot-localcluster-x/a"
 
 
+def test_only_a_machine_that_shuts_down_gracefully_is_told_of_a_shutdown() -> None:
+    plain, graceful = NodeSpec("a"), NodeSpec("a", graceful_shutdown=True)
+    assert "shutdownGracePeriod" not in kubelet_config(PATHS, plain)
+    assert kubelet_config(PATHS, graceful)["shutdownGracePeriod"] == "30s"
+
+    def names(node: NodeSpec) -> list[str]:
+        return [program.name for program in node_sandbox(PATHS, node, 1, BINARIES, []).programs]
+
+    assert names(graceful) == ["containerd", "logind", "kubelet", "kube-proxy"]
+    assert names(plain) == ["containerd", "kubelet", "kube-proxy"]
+
+
+def test_a_program_that_is_held_starts_when_it_is_let_go(tmp_path: Path) -> None:
+    hold, made = tmp_path / "hold", tmp_path / "made"
+    hold.touch()
+    child = subprocess.Popen([*ONCE_NOT_HELD, str(hold), "touch", str(made)])
+    assert not made.exists()
+    hold.unlink()
+    assert child.wait(timeout=10) == 0
+    assert made.exists()
+
+
 def test_socket_paths_fit_into_the_kernels_limit() -> None:
     longest = cluster_paths("c" * 20, Path("/cache"))
     socket = longest.node_run("n" * 20) / "containerd" / "containerd.sock.ttrpc"
     assert len(str(socket)) < 108
+    assert len(str(shutdown_socket(longest, "n" * 20))) < 108
 
 
 def test_dns_forwards_nothing_to_the_machine() -> None:
