@@ -13,9 +13,13 @@ from enum import Enum, StrEnum
 from typing import Any, Final, Literal
 
 from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
+from spot_operator.policy import Launches, Notices
 from spot_trainer.contract import IntervalPolicy
 
 Json = Mapping[str, Any]
+
+NO_LAUNCHES: Final = Launches()
+NO_NOTICES: Final = Notices()
 
 
 class Unknown(Enum):
@@ -68,6 +72,7 @@ class CheckpointSpec:
 
 
 class FallbackPolicy(StrEnum):
+    AUTO = "Auto"
     RULES = "Rules"
     SPOT_ONLY = "SpotOnly"
     ON_DEMAND_ONLY = "OnDemandOnly"
@@ -75,7 +80,7 @@ class FallbackPolicy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class FallbackSpec:
-    """When to leave spot capacity; the first rule that fires wins, and there is no way back."""
+    """When to leave spot capacity. Rules: the first that fires wins, and there is no way back."""
 
     policy: FallbackPolicy = FallbackPolicy.RULES
     interruptions_count: int | None = None
@@ -226,6 +231,8 @@ class PodRecord:
     hint: Hint | None = None
     deletion_requested_time: datetime | None = None
     """When somebody asked for the pod's deletion; its last state does not tell that any more."""
+    working_time: datetime | None = None
+    """When its program was first known to do useful work: the end of the launch's overhead."""
     exit_time: datetime | None = None
     """When an exit 0 was first seen; without an outcome Complete is held back for 10 s."""
     finished_time: datetime | None = None
@@ -310,6 +317,16 @@ class CapacityStatus:
     reason: Reason
     message: str = ""
     next_decision_time: datetime | None = None
+    checkpoint_wish_time: datetime | None = None
+    """When the policy last asked for a checkpoint, since much would be lost without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overheads:
+    """How long launches took, from the intent to useful work."""
+
+    spot: Launches = NO_LAUNCHES
+    on_demand: Launches = NO_LAUNCHES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +395,9 @@ class JobStatus:
     progress: Progress = Progress()
     checkpoint: CheckpointStatus | None = None
     cost: Cost = Cost()
+    overheads: Overheads = Overheads()
+    notices: Notices = NO_NOTICES
+    """On how many interruptions the last checkpoint was made in time."""
     last_failure: LastFailure | None = None
     message: str = ""
     """The one line that `kubectl get` prints."""
@@ -533,6 +553,8 @@ class Observation:
     """By UID: nodes of the job's pods that have gone within a quarter of an hour."""
     report: Report | None = None
     refusal: PodRefusal | None = None
+    known_overheads: Overheads = Overheads()
+    """What other jobs in the same pools have seen."""
     created_uids: Mapping[str, str] = field(default_factory=dict)
     """UIDs by name of the gang's pods that this process has created; they may be gone again."""
     knows_creations: bool = True
@@ -563,6 +585,8 @@ class PolicySettings:
     """How long after a failure the loss of its node still takes the blame; a job does not fail sooner."""
     backoff_base_seconds: int = 10
     backoff_max_seconds: int = 300
+    launch_seconds: int = 180
+    """How long a launch takes until useful work, as long as none was seen."""
     on_demand_reserve_seconds: int = 120
     """Default reserve before the deadline when the job names none: provision, pull, restore."""
 

@@ -19,11 +19,13 @@ from spot_operator.kube import EVENTS, JOBS, NODE_CLAIMS, NODES, PODS, Kube, Kub
 from spot_operator.logs import Log
 from spot_operator.model import (
     UNKNOWN,
+    FallbackPolicy,
     GoneNode,
     JobSpec,
     JobStatus,
     NodeView,
     Observation,
+    Overheads,
     PodRecord,
     PodRefusal,
     PodView,
@@ -31,6 +33,7 @@ from spot_operator.model import (
     Unknown,
 )
 from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID
+from spot_operator.pools import PoolBook
 from spot_operator.reports import ReportBook
 from spot_operator.views import (
     CLAIM_DISRUPTED,
@@ -87,6 +90,7 @@ class Observer:
         self._status_url = status_url
         self._status_ca = status_ca
         self._clock = clock
+        self._pools = PoolBook()
 
     async def job(self, key: JobKey) -> dict[str, Any] | None:
         """The job as the API server has it now; None: there is none."""
@@ -109,6 +113,11 @@ class Observer:
         names |= {record.node_name for record in records_of(status) if record.node_name}
         names |= _nodes_of_recent(status.recent_restarts, self._clock())
         self._nodes.place((namespace, name), names)
+        known = Overheads()
+        if isinstance(spec, JobSpec):
+            self._pools.learn(uid, spec, status.overheads)
+            if spec.fallback.policy is FallbackPolicy.AUTO:
+                known = self._pools.known(uid, spec)
         nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods))
         return Observation(
             namespace=namespace,
@@ -124,6 +133,7 @@ class Observer:
             gone_nodes=await self._journal(status, nodes),
             report=self._reports.get(uid),
             refusal=refusal,
+            known_overheads=known,
             deletion_requested=metadata.get("deletionTimestamp") is not None,
             annotations=metadata.get("annotations") or {},
             status_ca=self._status_ca(),

@@ -49,8 +49,9 @@ SUSPENSION_SECONDS = 10.0
 """A create that was under way may still arrive."""
 SETTLE_SECONDS = 95.0
 UPGRADE_SECONDS = 300.0
+LATE_SECONDS = 5.0
 LIMITS = {"BackoffLimitExceeded", "NoProgress", "OutOfMemory"}
-LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "AfterPending"}
+LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "DeadlineInfeasible", "AfterPending"}
 
 
 class Violation(Exception):
@@ -73,6 +74,8 @@ class Checks:
         self._resumed: dict[str, float] = {}
         self._left_spot: set[str] = set()
         self._claims: set[str] = set()
+        self._warned: dict[str, float] = {}
+        """When a job first said that its deadline is at risk."""
         self.num_status_writes = 0
         self.violation: Violation | None = None
         world.api.listeners.append(self._hear)
@@ -185,6 +188,8 @@ class Checks:
             self.fail(f"that {name} claims its store was forgotten")
         if status.get("claims"):
             self._claims.add(name)
+        if any(c["type"] == "DeadlineAtRisk" and c["status"] == "True" for c in status.get("conditions", ())):
+            self._warned.setdefault(name, self._world.seconds())
         durable = (status.get("progress") or {}).get("durableStep") or 0
         if durable < self._durable[name]:
             self.fail(f"durable progress of {name} went from {self._durable[name]} to {durable}")
@@ -227,7 +232,20 @@ class Checks:
 
     # ------------------------------------------------------------------ at the end
 
-    def at_end(self, *, crashes: Counter[str]) -> None:
+    def _check_deadline(self, job: Object) -> None:
+        """A deadline that is missed was said to be at risk before it was over, if anybody could say so."""
+        name, status = job["metadata"]["name"], job["status"]
+        deadline, completed = time_of(status.get("deadline")), time_of(status.get("completionTime"))
+        if deadline is None or completed is None or (completed - deadline).total_seconds() <= LATE_SECONDS:
+            return
+        if self._warned.get(name, float("inf")) > (deadline - EPOCH).total_seconds() - 1:
+            self.fail(f"{name} ended after its deadline, and nothing had said that it would")
+
+    def at_end(self, *, crashes: Counter[str], could_speak: bool) -> None:
+        if could_speak:
+            for job in self._world.api.all("spottrainingjobs"):
+                if (job.get("status") or {}).get("conditions"):
+                    self._check_deadline(job)
         for job in self._world.api.all("spottrainingjobs"):
             if job["metadata"].get("deletionTimestamp"):
                 continue

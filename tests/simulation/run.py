@@ -70,7 +70,7 @@ class Run:
             await asyncio.sleep(130)
             if self.checks.num_status_writes != writes:
                 self.checks.fail("status is written although nothing happens")
-            self.checks.at_end(crashes=world.crashes)
+            self.checks.at_end(crashes=world.crashes, could_speak=self._could_speak())
         for each in self.operators.values():
             each.kill("the run is over")
         await world.close()
@@ -128,6 +128,9 @@ class Run:
             and not self.world.api.refuse_pods
             and self.world.seconds() > weather.slow_watches_until + SLOWEST_SECONDS
         )
+
+    def _could_speak(self) -> bool:
+        return not any(each.kind in schedules.SILENCING for each in self.schedule.disturbances)
 
     def _is_alive(self, name: str) -> bool:
         return any(each.name == name and not each.is_dead for each in self.operators.values())

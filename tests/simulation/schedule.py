@@ -15,6 +15,7 @@ FALLBACKS: tuple[dict[str, Any] | None, ...] = (
     None,
     None,
     {"policy": "SpotOnly"},
+    {"policy": "Auto"},
     {"policy": "Rules", "afterInterruptions": {"count": 2, "windowSeconds": 3600}},
     {"policy": "Rules", "afterPendingSeconds": 60},
 )
@@ -70,6 +71,17 @@ WEIGHTS = {
     Kind.PARTITION: 1.5,
     Kind.CRASH: 1.5,
 }
+
+
+SILENCING = {
+    Kind.OPERATOR_DIES_NOW,
+    Kind.OPERATOR_DIES_AT_CALL,
+    Kind.OPERATOR_STALLS,
+    Kind.API_DOWN,
+    Kind.POD_READS_FAIL,
+    Kind.SUSPEND,
+}
+"""While one of these lasts the operator may be unable to say what it should; a suspension is the user's."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _effective(shape: api.Spec, raw: Json, *, default_run_id: str, created: date
         spot=_pool(preset.spot, spot),
         on_demand=_pool(preset.on_demand, on_demand),
         checkpoint=_checkpoint(shape.checkpoint, default_run_id=default_run_id),
-        fallback=_fallback(shape.fallback or api.Fallback()),
+        fallback=_fallback(shape.fallback or api.Fallback(), has_deadline=shape.deadline is not None),
         deadline=_deadline(shape.deadline, created=created),
         failure_policy=_failure_policy(shape.failure_policy or api.FailurePolicy()),
         pod_retention=PodRetention(shape.pod_retention or PodRetention.LAST_FAILED),
@@ -163,11 +163,13 @@ def _location(given: api.Checkpoint, *, run_id: str) -> S3Location | VolumeLocat
     return VolumeLocation(claim_name=claim.claim_name, sub_path=claim.sub_path or "")
 
 
-def _fallback(given: api.Fallback) -> FallbackSpec:
+def _fallback(given: api.Fallback, *, has_deadline: bool) -> FallbackSpec:
     after = given.after_interruptions
     defaults = FallbackSpec()
+    rules = (after, given.before_deadline_seconds, given.after_pending_seconds)
+    unset = FallbackPolicy.AUTO if has_deadline and rules == (None, None, None) else FallbackPolicy.RULES
     return FallbackSpec(
-        policy=FallbackPolicy(given.policy or defaults.policy),
+        policy=FallbackPolicy(given.policy or unset),
         interruptions_count=None if after is None else after.count,
         interruptions_window_seconds=(after and after.window_seconds)
         or defaults.interruptions_window_seconds,

@@ -266,13 +266,6 @@ _CAPACITY: Final[tuple[Rule[api.Capacity], ...]] = (
 
 _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
     Rule(
-        field="policy",
-        cel="!has(self.policy) || self.policy != 'Auto'",
-        message="Auto is not supported yet; set policy to Rules, SpotOnly or OnDemandOnly",
-        holds=lambda f: f.policy != "Auto",
-        reason="FieldValueForbidden",
-    ),
-    Rule(
         field="returnToSpot",
         cel="!has(self.returnToSpot) || self.returnToSpot != 'Auto'",
         message="Auto is not supported yet; remove returnToSpot or set it to Never",
@@ -282,7 +275,7 @@ _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
     Rule(
         field="policy",
         cel=(
-            "!has(self.policy) || self.policy == 'Rules' || self.policy == 'Auto' || "
+            "!has(self.policy) || self.policy == 'Rules' || "
             "!(has(self.afterInterruptions) || has(self.beforeDeadlineSeconds) "
             "|| has(self.afterPendingSeconds))"
         ),
@@ -291,7 +284,7 @@ _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
             "remove them or set policy to Rules"
         ),
         holds=lambda f: (
-            f.policy in (None, "Rules", "Auto")
+            f.policy in (None, "Rules")
             or (f.after_interruptions, f.before_deadline_seconds, f.after_pending_seconds)
             == (None, None, None)
         ),

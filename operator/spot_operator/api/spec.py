@@ -180,8 +180,9 @@ class AfterInterruptions(Shape):
 
 class Fallback(Shape):
     policy: Literal["Auto", "Rules", "SpotOnly", "OnDemandOnly"] | None = None
-    """Rules: the first rule below that fires moves the job to on-demand. Unset: Rules.
-    Auto is not supported yet."""
+    """Auto: the cheapest way that keeps the deadline, from durable progress and measured launches.
+    Rules: the first rule below that fires moves the job to on-demand. Unset: Auto if there is a deadline
+    and no rule, else Rules."""
     after_interruptions: AfterInterruptions | None = None
     """Leave spot after this many interruptions."""
     before_deadline_seconds: Seconds | None = None

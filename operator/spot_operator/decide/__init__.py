@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from spot_operator.decide import restarts
-from spot_operator.decide.capacity import latest_spot_time, reserve_seconds
 from spot_operator.decide.conditions import (
     derive_message,
     derive_phase,
@@ -20,17 +19,18 @@ from spot_operator.decide.conditions import (
     with_condition,
 )
 from spot_operator.decide.cost import account
+from spot_operator.decide.deadline import assess_deadline
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.endings import judge, judge_predecessor
 from spot_operator.decide.gang import refresh_gang
 from spot_operator.decide.lifecycle import choose, create_missing, launch, stop
+from spot_operator.decide.overheads import measure_launch
 from spot_operator.decide.pod_conditions import note_pods
 from spot_operator.decide.progress import (
     is_news,
     location_name,
     merge_report,
     newest_checkpoint,
-    remaining_work_seconds,
 )
 from spot_operator.decide.retention import clean_up
 from spot_operator.decide.verdicts import upgraded
@@ -43,8 +43,7 @@ from spot_operator.model import (
     Observation,
     PolicySettings,
 )
-from spot_operator.names import CapacityType, ConditionType, Reason
-from spot_trainer.contract import format_time
+from spot_operator.names import ConditionType, Reason
 
 __all__ = ["STEPS", "decide"]
 
@@ -84,7 +83,7 @@ def take_stock(draft: Draft) -> Draft:
                     Reason.NODE_HINT,
                     f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for",
                 )
-        status = replace(status, gang=gang, cost=cost)
+        status = measure_launch(replace(status, gang=gang, cost=cost), report, draft.now)
     if status.predecessor is not None:
         predecessor = refresh_gang(status.predecessor, observation, draft.now)
         cost, predecessor = account(status.cost, predecessor, draft.spec, draft.now)
@@ -110,44 +109,6 @@ def reconsider_verdicts(draft: Draft) -> Draft:
             )
         renewed.append(better)
     return draft.with_status(restarts=counts, recent_restarts=tuple(renewed))
-
-
-def assess_deadline(draft: Draft) -> Draft:
-    """Say in time that the deadline is in danger, with the numbers."""
-    deadline = draft.spec.deadline
-    if deadline is None:
-        return draft
-    left = (deadline.finish_by - draft.now).total_seconds()
-    if left <= 0:
-        return draft.note(
-            ConditionType.DEADLINE_AT_RISK,
-            True,
-            Reason.DEADLINE_EXCEEDED,
-            f"the deadline {deadline.finish_by.isoformat()} is over",
-        )
-    remaining = remaining_work_seconds(draft.status, draft.spec)
-    gang = draft.status.gang
-    on_demand = gang is not None and gang.capacity_type is CapacityType.ON_DEMAND
-    reserve = 0 if on_demand else reserve_seconds(draft.spec, draft.settings)
-    draft = draft.look_at(deadline.finish_by)
-    if remaining is not None and remaining > left:
-        return draft.note(
-            ConditionType.DEADLINE_AT_RISK,
-            True,
-            Reason.DEADLINE_NEAR,
-            f"{remaining:.0f} s of work left, {left:.0f} s to the deadline; a later deadline, more or faster "
-            "nodes, or fewer steps would help",
-        )
-    known = "unknown" if remaining is None else f"{remaining:.0f} s"
-    leaves = latest_spot_time(draft.spec, draft.status, draft.settings)
-    return draft.note(
-        ConditionType.DEADLINE_AT_RISK,
-        False,
-        Reason.DEADLINE_FEASIBLE,
-        f"work left: {known}; reserve: {reserve} s; spot is left at {format_time(leaves)} at the latest"
-        if leaves is not None
-        else f"work left: {known}",
-    )
 
 
 def assess_progress(draft: Draft) -> Draft:

@@ -1,4 +1,4 @@
-"""Spot or on-demand: the `Rules` policy, in order; the first rule that fires wins.
+"""Spot or on-demand: by the policy (`Auto`), or by `Rules`, in order; the first that fires wins.
 
 There is no way back from on-demand while `returnToSpot` is Never, so a rule that fired
 once stays decided (status.capacity remembers it).
@@ -8,12 +8,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from spot_operator.decide import auto
 from spot_operator.decide.fates import was_never_bound
 from spot_operator.decide.progress import remaining_work_seconds
-from spot_operator.model import FallbackPolicy, JobSpec, JobStatus, PolicySettings, Restart
+from spot_operator.model import FallbackPolicy, JobSpec, JobStatus, Overheads, PolicySettings, Restart
 from spot_operator.names import CapacityType, Cause, ConditionType, Reason
+from spot_operator.policy import Action, explain
 
-STICKY_REASONS: Final = frozenset({Reason.AFTER_INTERRUPTIONS, Reason.DEADLINE_NEAR, Reason.AFTER_PENDING})
+STICKY_REASONS: Final = frozenset(
+    {
+        Reason.AFTER_INTERRUPTIONS,
+        Reason.DEADLINE_NEAR,
+        Reason.DEADLINE_INFEASIBLE,
+        Reason.SPOT_NOT_CHEAPER,
+        Reason.AFTER_PENDING,
+    }
+)
+NOTHING_KNOWN: Final = Overheads()
 
 LOSSES: Final = frozenset({Cause.INTERRUPTION, Cause.NODE_LOST})
 """Capacity taken away. A chosen disruption (drain, consolidation) is not counted."""
@@ -26,10 +37,21 @@ class Choice:
     message: str
     next_decision_time: datetime | None = None
     """The next time at which the answer could change by itself."""
+    wants_checkpoint: bool = False
+    """Too much would be lost now: have it saved, and go on."""
 
 
-def choose_capacity(spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings) -> Choice:
+def choose_capacity(
+    spec: JobSpec,
+    status: JobStatus,
+    now: datetime,
+    settings: PolicySettings,
+    known: Overheads = NOTHING_KNOWN,
+) -> Choice:
+    """`known`: what other jobs have seen of the same pools."""
     match spec.fallback.policy:
+        case FallbackPolicy.AUTO:
+            return _by_policy(spec, status, now, settings, known)
         case FallbackPolicy.ON_DEMAND_ONLY:
             return Choice(
                 type=CapacityType.ON_DEMAND,
@@ -42,6 +64,30 @@ def choose_capacity(spec: JobSpec, status: JobStatus, now: datetime, settings: P
             )
         case FallbackPolicy.RULES:
             return _by_rules(spec, status, now, settings)
+
+
+def _by_policy(
+    spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings, known: Overheads
+) -> Choice:
+    current = status.capacity
+    if current is not None and current.type is CapacityType.ON_DEMAND and current.reason in STICKY_REASONS:
+        return Choice(type=current.type, reason=current.reason, message=current.message)
+    choice = auto.decide_capacity(spec, status, now, settings, known)
+    if choice is None:
+        return Choice(
+            type=CapacityType.SPOT,
+            reason=Reason.WORK_UNKNOWN,
+            message="how much work is left is not known; deadline.expectedDurationSeconds, or reports of "
+            "progress, would tell",
+        )
+    wait = choice.next_decision_seconds
+    return Choice(
+        type=auto.type_of(choice),
+        reason=auto.REASONS[choice.why],
+        message=explain(choice),
+        next_decision_time=None if wait is None else (now + timedelta(seconds=wait)).replace(microsecond=0),
+        wants_checkpoint=choice.checkpoint_first and choice.action is not Action.ON_DEMAND,
+    )
 
 
 def _by_rules(spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings) -> Choice:

@@ -19,6 +19,9 @@ def directives(observation: Observation, incarnation: int) -> Directives:
     for record in status.gang.pods if status.gang is not None else ():
         if record.hint is not None:
             wishes.append(f"hint-{format_time(record.hint.first_seen_time)}")
+    capacity = status.capacity
+    if capacity is not None and capacity.checkpoint_wish_time is not None:
+        wishes.append(f"policy-{format_time(capacity.checkpoint_wish_time)}")
     asked = [wish for wish in wishes if wish]
     is_auto = spec is not None and spec.checkpoint.interval_policy is IntervalPolicy.AUTO
     return Directives(

@@ -8,6 +8,7 @@ from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, forced_time, given_up_time
 from spot_operator.decide.gang import has_ended
+from spot_operator.decide.overheads import note_interruption
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
 from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
 from spot_operator.model import Gang, LastFailure, Restart
@@ -216,7 +217,7 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         node_name=case.fate.record.node_name,
         node_uid=case.fate.record.node_uid,
     )
-    draft = replace(draft, status=restarts.record(draft.status, restart))
+    draft = replace(draft, status=note_interruption(restarts.record(draft.status, restart), restart))
     draft = avoid.after(draft, verdict.cause, case.fate.record)
     blame = "Warning" if verdict.charged or verdict.cause in FAILURES else "Normal"
     lost_text = f", {lost} steps to repeat" if lost else ""

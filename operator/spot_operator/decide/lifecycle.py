@@ -97,7 +97,9 @@ def _stop_intent(draft: Draft, gang: Gang) -> Stop | None:
 
 def choose(draft: Draft) -> Draft:
     """Bring status.capacity up to date with what the policy says now."""
-    choice = choose_capacity(draft.spec, draft.status, draft.now, draft.settings)
+    choice = choose_capacity(
+        draft.spec, draft.status, draft.now, draft.settings, draft.observation.known_overheads
+    )
     current = draft.status.capacity
     if current is not None and (current.type, current.reason) == (choice.type, choice.reason):
         capacity = replace(current, next_decision_time=choice.next_decision_time)
@@ -109,9 +111,18 @@ def choose(draft: Draft) -> Draft:
             message=choice.message,
             next_decision_time=choice.next_decision_time,
         )
+    if choice.wants_checkpoint:
+        capacity = _with_wish(draft, capacity)
     if current is not None and current.type is not choice.type:
         draft = draft.say("Normal", choice.reason, _move_message(choice))
     return draft.with_status(capacity=capacity).look_at(choice.next_decision_time)
+
+
+def _with_wish(draft: Draft, capacity: CapacityStatus) -> CapacityStatus:
+    """A new wish only when the last one was answered by a checkpoint."""
+    wished, saved = capacity.checkpoint_wish_time, draft.status.progress.durable_time
+    is_open = wished is not None and (saved is None or saved < wished)
+    return capacity if is_open else replace(capacity, checkpoint_wish_time=draft.now)
 
 
 def _move_message(choice: Choice) -> str:

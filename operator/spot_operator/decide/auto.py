@@ -1,0 +1,141 @@
+"""`fallback.policy: Auto`: the capacity policy, told what status says.
+
+The policy itself (`spot_operator.policy`) knows seconds and prices only. Here a job's status becomes
+such a situation, and the choice a capacity type with a reason. Invariants: what is not known makes the
+situation worse, never better; without a way back (`returnToSpot: Never`) on-demand stays chosen.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from math import inf
+from typing import Final
+
+from spot_operator.decide.overheads import merged
+from spot_operator.decide.progress import remaining_work_seconds
+from spot_operator.model import JobSpec, JobStatus, Overheads, PodRecord, PolicySettings
+from spot_operator.names import CapacityType, ConditionType, Reason
+from spot_operator.policy import Action, Running, Situation, Why, choose
+from spot_operator.policy import Choice as PolicyChoice
+
+REACTION_SECONDS: Final = 15.0
+"""Events and timers make the operator look at once; a report waits for 10 s at most."""
+SAVE_SECONDS: Final = 30.0
+"""From asking for a checkpoint to its being durable: a report, and a save."""
+PRICE_RATIO: Final = (Decimal("0.9731"), Decimal("3.06"))
+"""Spot and on-demand where the job names no prices: a V100 at AWS in 2022 (Wu et al., NSDI '24)."""
+ENDLESS_WORK_SECONDS: Final = 1e9
+"""Without a deadline there is nothing to be late for, however much work is left."""
+
+REASONS: Final = {
+    Why.FINISHED: Reason.SPOT_FIRST,
+    Why.ON_SPOT: Reason.SPOT_FIRST,
+    Why.SPOT_THERE: Reason.SPOT_FIRST,
+    Why.SPOT_LASTS: Reason.SPOT_FIRST,
+    Why.ONLY_SPOT_CAN: Reason.SPOT_FIRST,
+    Why.SLACK_LEFT: Reason.WAITING_FOR_SPOT,
+    Why.SLACK_USED: Reason.DEADLINE_NEAR,
+    Why.GUARD: Reason.DEADLINE_NEAR,
+    Why.NO_SPOT: Reason.DEADLINE_NEAR,
+    Why.SPOT_TOO_YOUNG: Reason.DEADLINE_NEAR,
+    Why.NOT_WORTH_IT: Reason.DEADLINE_NEAR,
+    Why.NOT_CHEAPER: Reason.SPOT_NOT_CHEAPER,
+    Why.INFEASIBLE: Reason.DEADLINE_INFEASIBLE,
+}
+
+
+def decide_capacity(
+    spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings, known: Overheads
+) -> PolicyChoice | None:
+    """The policy's choice; None: how much work is left is not known, and there is a deadline."""
+    found = situation(spec, status, now, settings, known)
+    return None if found is None else choose(found)
+
+
+def type_of(choice: PolicyChoice) -> CapacityType:
+    """Who waits for spot does so with a pod that asks for it."""
+    return CapacityType.ON_DEMAND if choice.action is Action.ON_DEMAND else CapacityType.SPOT
+
+
+def situation(
+    spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings, known: Overheads
+) -> Situation | None:
+    deadline = spec.deadline
+    work = remaining_work_seconds(status, spec)
+    if deadline is not None and work is None:
+        return None
+    time_left = inf if deadline is None else (deadline.finish_by - now).total_seconds()
+    work_left = ENDLESS_WORK_SECONDS if work is None else work
+    spot = merged(status.overheads.spot, known.spot)
+    on_demand = merged(status.overheads.on_demand, known.on_demand)
+    expected = float(settings.launch_seconds)
+    launch = spot.mean_seconds(expected)
+    record = _holder(status)
+    spot_price, on_demand_price = _prices(spec)
+    return Situation(
+        time_left=time_left,
+        work_left=work_left,
+        at_risk=min(at_risk_seconds(status), work_left),
+        running=_running(status, record),
+        startup_left=_startup_left(status, record, now, launch),
+        spot_available=_may_be_available(status, now, spot.high_seconds(expected)),
+        spot_age=0.0,
+        launch_seconds=launch,
+        on_demand_seconds=on_demand.high_seconds(expected) + settings.on_demand_reserve_seconds,
+        reaction_seconds=REACTION_SECONDS,
+        checkpoint_interval=float(spec.checkpoint.interval_seconds),
+        checkpoint_seconds=SAVE_SECONDS if status.claims else None,
+        notice_reliability=status.notices.reliability() if status.claims else 0.0,
+        spot_price=float(spot_price),
+        on_demand_price=float(on_demand_price),
+    )
+
+
+def _holder(status: JobStatus) -> PodRecord | None:
+    """The pod that holds a node and may go on."""
+    gang = status.gang
+    if gang is None or gang.stop is not None or gang.pods[0].node_name is None:
+        return None
+    return gang.pods[0]
+
+
+def _running(status: JobStatus, record: PodRecord | None) -> Running:
+    if record is None or status.gang is None:
+        return Running.NOTHING
+    return Running.SPOT if status.gang.capacity_type is CapacityType.SPOT else Running.ON_DEMAND
+
+
+def _startup_left(status: JobStatus, record: PodRecord | None, now: datetime, usual: float) -> float:
+    if record is None or status.gang is None or record.working_time is not None:
+        return 0.0
+    return max(0.0, usual - (now - status.gang.created_time).total_seconds())
+
+
+def at_risk_seconds(status: JobStatus) -> float:
+    """Done since the last durable checkpoint, by who runs now."""
+    progress, gang = status.progress, status.gang
+    if gang is None or not progress.steps_per_second or progress.step is None:
+        return 0.0
+    if progress.incarnation is not None and progress.incarnation != gang.incarnation:
+        return 0.0
+    return max(0.0, (progress.step - (progress.durable_step or 0)) / progress.steps_per_second)
+
+
+def launch_seconds(status: JobStatus, settings: PolicySettings, known: Overheads) -> float:
+    """What a launch on on-demand usually takes until useful work."""
+    return merged(status.overheads.on_demand, known.on_demand).mean_seconds(float(settings.launch_seconds))
+
+
+def _may_be_available(status: JobStatus, now: datetime, patience_seconds: float) -> bool:
+    """Only trying tells: spot is there until a pod has waited for longer than a launch may take."""
+    gang = status.gang
+    if gang is None or gang.capacity_type is not CapacityType.SPOT or gang.pods[0].node_name is not None:
+        return True
+    waits = any(c.type is ConditionType.CAPACITY_AVAILABLE and c.status is False for c in status.conditions)
+    return not waits or (now - gang.created_time).total_seconds() < patience_seconds
+
+
+def _prices(spec: JobSpec) -> tuple[Decimal, Decimal]:
+    spot, on_demand = spec.spot.price_per_node_hour, spec.on_demand.price_per_node_hour
+    if spot is None or on_demand is None or not spot:
+        return PRICE_RATIO
+    return spot, on_demand

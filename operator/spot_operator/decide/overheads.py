@@ -1,0 +1,68 @@
+"""How long launches take until they do useful work, and how often a notice was enough: seen, and kept.
+
+A launch counts from its intent to the first step that its trainer reports; of a container that never
+reports, to the start of the program. Invariant: every incarnation is measured at most once, and
+what was measured is in status, so that another process goes on from there.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from spot_operator.model import Gang, JobStatus, Overheads, PodRecord, Report, Restart
+from spot_operator.names import CapacityType, Cause
+from spot_operator.policy import Launches
+
+PLAIN_SECONDS = 60.0
+"""A container that has run for so long without a report is one that makes none."""
+
+
+def measure_launch(status: JobStatus, report: Report | None, now: datetime) -> JobStatus:
+    """Status with the launch of the gang measured, if it is doing useful work and was not before."""
+    gang = status.gang
+    if gang is None:
+        return status
+    record = gang.pods[0]
+    working = _working_time(record, report, now)
+    if record.working_time is not None or working is None:
+        return status
+    seconds = max(0.0, (working - gang.created_time).total_seconds())
+    pods = (replace(record, working_time=working), *gang.pods[1:])
+    return replace(
+        status,
+        gang=replace(gang, pods=pods),
+        overheads=_with_launch(status.overheads, gang, round(seconds, 1)),
+    )
+
+
+def _working_time(record: PodRecord, report: Report | None, now: datetime) -> datetime | None:
+    if report is not None and report.pod_uid == record.uid:
+        return report.received if report.step is not None or report.percentage is not None else None
+    if record.started_time is None or (now - record.started_time).total_seconds() < PLAIN_SECONDS:
+        return None
+    return record.started_time if report is None else None
+
+
+def _with_launch(overheads: Overheads, gang: Gang, seconds: float) -> Overheads:
+    if gang.capacity_type is CapacityType.SPOT:
+        return replace(overheads, spot=overheads.spot.and_one(seconds))
+    return replace(overheads, on_demand=overheads.on_demand.and_one(seconds))
+
+
+def note_interruption(status: JobStatus, restart: Restart) -> JobStatus:
+    """Status with what this loss of spot capacity says of notices: was the last checkpoint made in time?"""
+    is_loss = restart.cause is Cause.INTERRUPTION and restart.capacity_type is CapacityType.SPOT
+    if not is_loss or restart.lost_steps is None:
+        return status
+    return replace(status, notices=status.notices.and_one(landed=restart.lost_steps == 0))
+
+
+def merged(first: Launches, second: Launches) -> Launches:
+    """What both have seen."""
+    if not first.count or not second.count:
+        return first if first.count else second
+    return Launches(
+        first.count + second.count,
+        first.total_seconds + second.total_seconds,
+        min(first.shortest_seconds, second.shortest_seconds),
+        max(first.longest_seconds, second.longest_seconds),
+    )
