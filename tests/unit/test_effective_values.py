@@ -167,7 +167,28 @@ def test_checkpoint(given: dict[str, Any], want: CheckpointSpec) -> None:
     ids=["absolute", "counted from creation"],
 )
 def test_deadline_is_absolute(given: dict[str, Any], want: DeadlineSpec) -> None:
-    assert parse(BASE | {"deadline": given}) == replace(DEFAULTS, deadline=want)
+    assert parse(BASE | {"deadline": given}) == replace(
+        DEFAULTS, deadline=want, fallback=FallbackSpec(policy=FallbackPolicy.AUTO)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy"),
+    [
+        ({}, FallbackPolicy.RULES),
+        ({"deadline": {"secondsAfterCreation": 60}}, FallbackPolicy.AUTO),
+        (
+            {"deadline": {"secondsAfterCreation": 60}, "fallback": {"afterPendingSeconds": 9}},
+            FallbackPolicy.RULES,
+        ),
+        ({"fallback": {"policy": "Auto"}}, FallbackPolicy.AUTO),
+    ],
+    ids=["nothing", "a deadline", "a deadline and a rule", "named"],
+)
+def test_policy_that_is_not_named_follows_from_what_is(
+    changes: dict[str, Any], policy: FallbackPolicy
+) -> None:
+    assert parse(BASE | changes).fallback.policy is policy
 
 
 def test_fallback_rules() -> None:
