@@ -78,6 +78,11 @@ class FallbackPolicy(StrEnum):
     ON_DEMAND_ONLY = "OnDemandOnly"
 
 
+class ReturnToSpot(StrEnum):
+    AUTO = "Auto"
+    NEVER = "Never"
+
+
 @dataclass(frozen=True, kw_only=True)
 class FallbackSpec:
     """When to leave spot capacity. Rules: the first that fires wins, and there is no way back."""
@@ -87,6 +92,7 @@ class FallbackSpec:
     interruptions_window_seconds: int = 3600
     before_deadline_seconds: int | None = None
     after_pending_seconds: int | None = None
+    return_to_spot: ReturnToSpot = ReturnToSpot.NEVER
 
 
 class DeadlineAction(StrEnum):
@@ -385,7 +391,9 @@ class JobStatus:
     capacity: CapacityStatus | None = None
     gang: Gang | None = None
     predecessor: Gang | None = None
-    """The incarnation before, while it saves its last checkpoint and `gang` is already prepared."""
+    """The incarnation before, while it saves its last checkpoint and `gang` is already prepared.
+
+    Not stopped yet: it goes on on on-demand while `gang` asks for spot."""
     next_launch_time: datetime | None = None
     """Back-off: no launch before this time."""
     restarts: RestartCounts = RestartCounts()

@@ -51,6 +51,7 @@ SETTLE_SECONDS = 95.0
 UPGRADE_SECONDS = 300.0
 LATE_SECONDS = 5.0
 LIMITS = {"BackoffLimitExceeded", "NoProgress", "OutOfMemory"}
+RULES = {"afterInterruptions", "beforeDeadlineSeconds", "afterPendingSeconds"}
 LEFT_SPOT = {"AfterInterruptions", "DeadlineNear", "DeadlineInfeasible", "AfterPending"}
 
 
@@ -201,7 +202,10 @@ class Checks:
                 self._resumed[name] = self._world.seconds()
         elif name not in self._suspended_since:
             self._suspended_since[name] = self._world.seconds()
-        if (status.get("capacity") or {}).get("reason") in LEFT_SPOT:
+        fallback = job["spec"].get("fallback") or {}
+        is_auto = fallback.get("policy", "Auto" if "deadline" in job["spec"] else "Rules") == "Auto"
+        may_return = is_auto and fallback.get("returnToSpot") != "Never" and not set(fallback) & RULES
+        if (status.get("capacity") or {}).get("reason") in LEFT_SPOT and not may_return:
             self._left_spot.add(name)
         reporter = (status.get("progress") or {}).get("incarnation") or 0
         if reporter < self._reporter[name]:

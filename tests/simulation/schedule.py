@@ -16,6 +16,7 @@ FALLBACKS: tuple[dict[str, Any] | None, ...] = (
     None,
     {"policy": "SpotOnly"},
     {"policy": "Auto"},
+    {"policy": "Auto", "returnToSpot": "Never"},
     {"policy": "Rules", "afterInterruptions": {"count": 2, "windowSeconds": 3600}},
     {"policy": "Rules", "afterPendingSeconds": 60},
 )

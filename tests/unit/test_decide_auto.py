@@ -8,9 +8,13 @@ import pytest
 
 from spot_operator.decide import auto, decide
 from spot_operator.model import (
+    CapacityStatus,
     Condition,
+    ContainerView,
+    CreatePod,
     DeadlineSpec,
     Decision,
+    DeletePod,
     FallbackPolicy,
     FallbackSpec,
     JobSpec,
@@ -21,19 +25,25 @@ from spot_operator.model import (
     Pool,
     Progress,
     Report,
+    ReturnToSpot,
+    Taint,
 )
-from spot_operator.names import CapacityType, ConditionType, Reason
+from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
 from spot_operator.policy import Launches, Notices, Running
 from spot_operator.testing import (
     NOW,
     POD_UID,
     make_ended_pod,
     make_gang,
+    make_node,
     make_observation,
+    make_outcome,
+    make_pod,
     make_spec,
     make_status,
     seconds,
 )
+from spot_trainer.contract import OutcomeKind
 
 SETTINGS = PolicySettings()
 NOTHING = Overheads()
@@ -45,7 +55,11 @@ def auto_spec(finish_in: float | None, *, expected: int | None = None, **changes
     deadline = None
     if finish_in is not None:
         deadline = DeadlineSpec(finish_by=NOW + seconds(finish_in), expected_duration_seconds=expected)
-    return make_spec(deadline=deadline, fallback=FallbackSpec(policy=FallbackPolicy.AUTO), **changes)
+    never_back = FallbackSpec(policy=FallbackPolicy.AUTO)
+    return make_spec(**({"deadline": deadline, "fallback": never_back} | changes))
+
+
+BACK_AND_FORTH = FallbackSpec(policy=FallbackPolicy.AUTO, return_to_spot=ReturnToSpot.AUTO)
 
 
 def working(**changes: Any) -> JobStatus:
@@ -269,3 +283,130 @@ def test_a_look_is_due_before_the_answer_changes(finish_in: float) -> None:
     assert decision.next_look is not None
     later = decision.next_look.total_seconds()
     assert later <= finish_in - 7200 - D
+
+
+# --- back to spot ------------------------------------------------------------------------------
+
+
+def on_demand(**changes: Any) -> JobStatus:
+    """Works on on-demand, since spot did not come a while ago."""
+    gang = make_gang(CapacityType.ON_DEMAND)
+    record = replace(gang.pods[0], working_time=NOW - seconds(60))
+    capacity = CapacityStatus(
+        type=CapacityType.ON_DEMAND, since=NOW - seconds(100), reason=Reason.DEADLINE_NEAR, message=""
+    )
+    return working(**({"gang": replace(gang, pods=(record,)), "capacity": capacity} | changes))
+
+
+def created(decision: Decision) -> list[str]:
+    return [a.name for a in decision.actions if isinstance(a, CreatePod)]
+
+
+def deleted(decision: Decision) -> list[str]:
+    return [a.name for a in decision.actions if isinstance(a, DeletePod)]
+
+
+PLENTY = auto_spec(10 * HOUR, fallback=BACK_AND_FORTH)
+CANDIDATE = "digits-0c5e1-2-0"
+
+
+def asking() -> JobStatus:
+    return look(PLENTY, on_demand()).status
+
+
+def candidate_pod(**changes: Any) -> Any:
+    return replace(make_pod(name=CANDIDATE, uid="uid-2", incarnation=2, node_name="spot-b"), **changes)
+
+
+def test_spot_is_asked_for_beside_on_demand_which_goes_on() -> None:
+    decision = look(PLENTY, on_demand())
+    assert (created(decision), deleted(decision)) == ([CANDIDATE], [])
+    status = decision.status
+    assert status.predecessor is not None
+    assert status.gang is not None
+    assert (status.predecessor.incarnation, status.predecessor.stop) == (1, None)
+    assert (status.gang.capacity_type, status.gang.hands_over_from) == (CapacityType.SPOT, 1)
+    assert chosen(decision)[0] is CapacityType.ON_DEMAND
+    assert status.phase is Phase.RUNNING
+    assert status.message.endswith("asks for spot")
+
+
+def test_it_is_taken_when_its_container_runs() -> None:
+    waiting = make_observation(spec=PLENTY, status=asking(), pods=(make_pod(), candidate_pod()))
+    decision = step(waiting, after=30)
+    assert deleted(decision) == ["digits-0c5e1-1-0"]
+    assert chosen(decision)[0] is CapacityType.SPOT
+    assert decision.status.predecessor is not None
+    assert decision.status.predecessor.stop is not None
+    assert decision.status.predecessor.stop.reason is StopReason.CAPACITY_CHANGE
+
+
+def test_it_is_not_taken_while_it_only_waits() -> None:
+    pending = candidate_pod(node_name=None, phase="Pending", trainer=ContainerView(), conditions=())
+    waiting = make_observation(spec=PLENTY, status=asking(), pods=(make_pod(), pending))
+    decision = step(waiting, after=30)
+    assert (decision.actions, chosen(decision)[0]) == ((), CapacityType.ON_DEMAND)
+
+
+def test_it_is_withdrawn_when_it_does_not_pay_any_more() -> None:
+    pending = candidate_pod(node_name=None, phase="Pending", trainer=ContainerView(), conditions=())
+    late = auto_spec(7200 + D + 5, fallback=BACK_AND_FORTH)
+    decision = look(late, asking(), pods=(make_pod(), pending))
+    assert deleted(decision) == [CANDIDATE]
+    gone = look(late, decision.status, pods=(make_pod(),))
+    assert gone.status.predecessor is None
+    assert gone.status.gang is not None
+    assert (gone.status.gang.incarnation, gone.status.gang.stop) == (1, None)
+    assert gone.status.recent_restarts[-1].cause is Cause.CAPACITY_CHANGE
+    assert gone.actions == ()
+
+
+def test_spot_that_was_lost_again_is_not_asked_for_for_a_while() -> None:
+    ended = candidate_pod(phase="Failed", trainer=make_ended_pod(143).trainer)
+    lost = look(PLENTY, asking(), pods=(make_pod(), ended), nodes={"spot-a": make_node(), "spot-b": None})
+    assert lost.status.gang is not None
+    assert lost.status.gang.incarnation == 1
+    assert created(lost) == []
+    pause = make_observation(spec=PLENTY, status=lost.status, pods=(make_pod(),))
+    assert created(step(pause, after=14 * 60)) == []
+    assert created(step(pause, after=15 * 60 + 1)) == ["digits-0c5e1-3-0"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        on_demand(claims=False),
+        on_demand(gang=make_gang(CapacityType.ON_DEMAND)),
+    ],
+    ids=["a container that does not claim", "one that does not work yet"],
+)
+def test_who_cannot_hand_over_stays(status: JobStatus) -> None:
+    assert created(look(PLENTY, status)) == []
+
+
+def test_near_the_end_nothing_moves() -> None:
+    near = on_demand()
+    near = replace(near, progress=replace(near.progress, durable_step=9900, step=9900))
+    assert created(look(PLENTY, near)) == []
+
+
+def test_a_suspension_stops_both() -> None:
+    suspended = auto_spec(10 * HOUR, fallback=BACK_AND_FORTH, suspend=True)
+    decision = look(suspended, asking(), pods=(make_pod(), candidate_pod()))
+    assert sorted(deleted(decision)) == ["digits-0c5e1-1-0", CANDIDATE]
+
+
+def test_a_reclaim_of_the_one_that_works_leaves_the_other_as_its_successor() -> None:
+    going = make_node(taints=(Taint(key="karpenter.sh/disrupted", effect="NoSchedule"),))
+    pending = candidate_pod(node_name=None, phase="Pending", trainer=ContainerView(), conditions=())
+    decision = look(PLENTY, asking(), pods=(make_pod(), pending), nodes={"spot-a": going})
+    assert deleted(decision) == ["digits-0c5e1-1-0"]
+    assert decision.status.gang is not None
+    assert (decision.status.gang.incarnation, decision.status.gang.stop) == (2, None)
+
+
+def test_completion_of_the_one_that_works_ends_the_other() -> None:
+    done = make_ended_pod(0, outcome=make_outcome(OutcomeKind.COMPLETE, "Completed"))
+    decision = look(PLENTY, asking(), pods=(done, candidate_pod()))
+    assert decision.status.phase is Phase.COMPLETE
+    assert CANDIDATE in deleted(decision)

@@ -21,6 +21,7 @@ from spot_operator.model import (
     FallbackSpec,
     JobSpec,
     PodRetention,
+    ReturnToSpot,
     S3Location,
     VolumeLocation,
 )
@@ -168,7 +169,9 @@ def test_checkpoint(given: dict[str, Any], want: CheckpointSpec) -> None:
 )
 def test_deadline_is_absolute(given: dict[str, Any], want: DeadlineSpec) -> None:
     assert parse(BASE | {"deadline": given}) == replace(
-        DEFAULTS, deadline=want, fallback=FallbackSpec(policy=FallbackPolicy.AUTO)
+        DEFAULTS,
+        deadline=want,
+        fallback=FallbackSpec(policy=FallbackPolicy.AUTO, return_to_spot=ReturnToSpot.AUTO),
     )
 
 

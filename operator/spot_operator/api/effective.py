@@ -38,6 +38,7 @@ from spot_operator.model import (
     Json,
     PodRetention,
     Pool,
+    ReturnToSpot,
     RuleAction,
     S3Location,
     VolumeLocation,
@@ -168,13 +169,16 @@ def _fallback(given: api.Fallback, *, has_deadline: bool) -> FallbackSpec:
     defaults = FallbackSpec()
     rules = (after, given.before_deadline_seconds, given.after_pending_seconds)
     unset = FallbackPolicy.AUTO if has_deadline and rules == (None, None, None) else FallbackPolicy.RULES
+    policy = FallbackPolicy(given.policy or unset)
+    may_return = policy is FallbackPolicy.AUTO and given.return_to_spot != "Never"
     return FallbackSpec(
-        policy=FallbackPolicy(given.policy or unset),
+        policy=policy,
         interruptions_count=None if after is None else after.count,
         interruptions_window_seconds=(after and after.window_seconds)
         or defaults.interruptions_window_seconds,
         before_deadline_seconds=given.before_deadline_seconds,
         after_pending_seconds=given.after_pending_seconds,
+        return_to_spot=ReturnToSpot.AUTO if may_return else ReturnToSpot.NEVER,
     )
 
 

@@ -190,7 +190,8 @@ class Fallback(Shape):
     after_pending_seconds: Seconds | None = None
     """Leave spot when a pod waited this long for a spot node."""
     return_to_spot: Literal["Auto", "Never"] | None = None
-    """Unset: Never. Auto is not supported yet."""
+    """Auto: back from on-demand to spot when the time in hand pays for it. Unset: Auto with policy Auto,
+    else Never."""
 
 
 class Deadline(Shape):

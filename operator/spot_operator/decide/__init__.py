@@ -33,6 +33,7 @@ from spot_operator.decide.progress import (
     newest_checkpoint,
 )
 from spot_operator.decide.retention import clean_up
+from spot_operator.decide.returning import resume_predecessor, return_to_spot
 from spot_operator.decide.verdicts import upgraded
 from spot_operator.model import (
     UNKNOWN,
@@ -137,7 +138,9 @@ STEPS: Final[tuple[Step, ...]] = (
     reconsider_verdicts,
     judge_predecessor,
     judge,
+    resume_predecessor,
     choose,
+    return_to_spot,
     stop,
     launch,
     create_missing,

@@ -12,7 +12,7 @@ from typing import Final
 
 from spot_operator.decide.overheads import merged
 from spot_operator.decide.progress import remaining_work_seconds
-from spot_operator.model import JobSpec, JobStatus, Overheads, PodRecord, PolicySettings
+from spot_operator.model import Gang, JobSpec, JobStatus, Overheads, PolicySettings
 from spot_operator.names import CapacityType, ConditionType, Reason
 from spot_operator.policy import Action, Running, Situation, Why, choose
 from spot_operator.policy import Choice as PolicyChoice
@@ -69,15 +69,18 @@ def situation(
     on_demand = merged(status.overheads.on_demand, known.on_demand)
     expected = float(settings.launch_seconds)
     launch = spot.mean_seconds(expected)
-    record = _holder(status)
+    holder = _holder(working_gang(status))
+    running = _running(holder)
+    starts = spot if running is Running.SPOT else on_demand
     spot_price, on_demand_price = _prices(spec)
     return Situation(
         time_left=time_left,
         work_left=work_left,
         at_risk=min(at_risk_seconds(status), work_left),
-        running=_running(status, record),
-        startup_left=_startup_left(status, record, now, launch),
-        spot_available=_may_be_available(status, now, spot.high_seconds(expected)),
+        running=running,
+        startup_left=_startup_left(holder, now, starts.mean_seconds(expected)),
+        spot_available=running is not Running.ON_DEMAND
+        and _may_be_available(status, now, spot.high_seconds(expected)),
         spot_age=0.0,
         launch_seconds=launch,
         on_demand_seconds=on_demand.high_seconds(expected) + settings.on_demand_reserve_seconds,
@@ -90,29 +93,35 @@ def situation(
     )
 
 
-def _holder(status: JobStatus) -> PodRecord | None:
-    """The pod that holds a node and may go on."""
-    gang = status.gang
-    if gang is None or gang.stop is not None or gang.pods[0].node_name is None:
+def working_gang(status: JobStatus) -> Gang | None:
+    """Who does the work: the predecessor as long as it is not stopped, while its successor asks for spot."""
+    predecessor = status.predecessor
+    return predecessor if predecessor is not None and predecessor.stop is None else status.gang
+
+
+def _holder(gang: Gang | None) -> Gang | None:
+    """The gang if it goes on where it is. On on-demand, which always comes, a pending pod is as good."""
+    if gang is None or gang.stop is not None:
         return None
-    return gang.pods[0]
+    is_bound = gang.pods[0].node_name is not None
+    return gang if is_bound or gang.capacity_type is CapacityType.ON_DEMAND else None
 
 
-def _running(status: JobStatus, record: PodRecord | None) -> Running:
-    if record is None or status.gang is None:
+def _running(gang: Gang | None) -> Running:
+    if gang is None:
         return Running.NOTHING
-    return Running.SPOT if status.gang.capacity_type is CapacityType.SPOT else Running.ON_DEMAND
+    return Running.SPOT if gang.capacity_type is CapacityType.SPOT else Running.ON_DEMAND
 
 
-def _startup_left(status: JobStatus, record: PodRecord | None, now: datetime, usual: float) -> float:
-    if record is None or status.gang is None or record.working_time is not None:
+def _startup_left(gang: Gang | None, now: datetime, usual: float) -> float:
+    if gang is None or gang.pods[0].working_time is not None:
         return 0.0
-    return max(0.0, usual - (now - status.gang.created_time).total_seconds())
+    return max(0.0, usual - (now - gang.created_time).total_seconds())
 
 
 def at_risk_seconds(status: JobStatus) -> float:
     """Done since the last durable checkpoint, by who runs now."""
-    progress, gang = status.progress, status.gang
+    progress, gang = status.progress, working_gang(status)
     if gang is None or not progress.steps_per_second or progress.step is None:
         return 0.0
     if progress.incarnation is not None and progress.incarnation != gang.incarnation:
@@ -127,8 +136,11 @@ def launch_seconds(status: JobStatus, settings: PolicySettings, known: Overheads
 
 def _may_be_available(status: JobStatus, now: datetime, patience_seconds: float) -> bool:
     """Only trying tells: spot is there until a pod has waited for longer than a launch may take."""
-    gang = status.gang
-    if gang is None or gang.capacity_type is not CapacityType.SPOT or gang.pods[0].node_name is not None:
+    gang, capacity = status.gang, status.capacity
+    if gang is None:
+        # Spot was left because it did not come, or would not be worth it: not back at once.
+        return capacity is None or capacity.type is CapacityType.SPOT
+    if gang.pods[0].node_name is not None:
         return True
     waits = any(c.type is ConditionType.CAPACITY_AVAILABLE and c.status is False for c in status.conditions)
     return not waits or (now - gang.created_time).total_seconds() < patience_seconds

@@ -11,7 +11,15 @@ from typing import Final
 from spot_operator.decide import auto
 from spot_operator.decide.fates import was_never_bound
 from spot_operator.decide.progress import remaining_work_seconds
-from spot_operator.model import FallbackPolicy, JobSpec, JobStatus, Overheads, PolicySettings, Restart
+from spot_operator.model import (
+    FallbackPolicy,
+    JobSpec,
+    JobStatus,
+    Overheads,
+    PolicySettings,
+    Restart,
+    ReturnToSpot,
+)
 from spot_operator.names import CapacityType, Cause, ConditionType, Reason
 from spot_operator.policy import Action, explain
 
@@ -70,7 +78,9 @@ def _by_policy(
     spec: JobSpec, status: JobStatus, now: datetime, settings: PolicySettings, known: Overheads
 ) -> Choice:
     current = status.capacity
-    if current is not None and current.type is CapacityType.ON_DEMAND and current.reason in STICKY_REASONS:
+    stays = spec.fallback.return_to_spot is ReturnToSpot.NEVER
+    is_there = current is not None and current.type is CapacityType.ON_DEMAND
+    if stays and is_there and current is not None and current.reason in STICKY_REASONS:
         return Choice(type=current.type, reason=current.reason, message=current.message)
     choice = auto.decide_capacity(spec, status, now, settings, known)
     if choice is None:

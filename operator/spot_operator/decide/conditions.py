@@ -59,6 +59,11 @@ def with_condition(
     )
 
 
+def is_asking_for_spot(status: JobStatus) -> bool:
+    """The predecessor goes on while its successor asks for spot."""
+    return status.predecessor is not None and status.predecessor.stop is None and status.gang is not None
+
+
 def derive_phase(status: JobStatus) -> Phase:
     """One word for people, from the conditions and the gang."""
     if is_true(status, ConditionType.COMPLETE):
@@ -69,6 +74,8 @@ def derive_phase(status: JobStatus) -> Phase:
         if is_true(status, ConditionType.SUSPENDED):
             return Phase.SUSPENDED
         return Phase.WAITING if status.next_launch_time is not None else Phase.PENDING
+    if is_asking_for_spot(status):
+        return Phase.RUNNING
     if status.gang.stop is not None:
         return Phase.STOPPING
     if is_true(status, ConditionType.PODS_READY):
@@ -80,6 +87,10 @@ def derive_phase(status: JobStatus) -> Phase:
 
 def derive_message(status: JobStatus) -> str:
     """The one line that `kubectl get` prints."""
+    if is_asking_for_spot(status):
+        return (
+            f"{_message_of_gang(replace(status, gang=status.predecessor, predecessor=None))}; asks for spot"
+        )
     line, predecessor = _message_of_gang(status), status.predecessor
     if predecessor is None or predecessor.stop is None or status.gang is None:
         return line

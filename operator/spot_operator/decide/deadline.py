@@ -7,7 +7,7 @@ that has to be done again) is told as soon as the time that it cost cannot be ma
 
 from datetime import timedelta
 
-from spot_operator.decide.auto import at_risk_seconds, launch_seconds
+from spot_operator.decide.auto import at_risk_seconds, launch_seconds, working_gang
 from spot_operator.decide.capacity import latest_spot_time, reserve_seconds
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.progress import remaining_work_seconds
@@ -49,7 +49,7 @@ def assess_deadline(draft: Draft) -> Draft:
 def _fastest(draft: Draft, remaining: float) -> tuple[float, float]:
     """Seconds of work and seconds until it can go on, by the fastest way."""
     status = draft.status
-    gang = status.gang or status.predecessor
+    gang = working_gang(status) or status.predecessor
     working = gang is not None and gang.stop is None and gang.pods[0].working_time is not None
     if working:
         return max(0.0, remaining - at_risk_seconds(status)), 0.0

@@ -35,6 +35,17 @@ def is_possible(draft: Draft, gang: Gang) -> bool:
     )
 
 
+def may_have_a_second(draft: Draft) -> bool:
+    """Whether another incarnation may be prepared while the present one goes on."""
+    return (
+        draft.settings.hand_over
+        and draft.status.claims
+        and draft.status.predecessor is None
+        and not draft.spec.suspend
+        and _may_have_two_pods(draft.spec)
+    )
+
+
 def _may_have_two_pods(spec: JobSpec) -> bool:
     """Two pods at a time: not with a volume that may be bound to one node, nor with a pod count that
     Kueue has admitted."""

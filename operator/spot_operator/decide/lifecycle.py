@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from spot_operator.decide import avoid, handover, restarts
 from spot_operator.decide.capacity import Choice, choose_capacity
+from spot_operator.decide.conditions import is_asking_for_spot
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.endings import fail, wait_to_settle
 from spot_operator.decide.fates import Fate
@@ -34,13 +35,13 @@ def stop(draft: Draft) -> Draft:
 
     A gang that may hand over becomes the predecessor, so that its successor is launched at once.
     """
-    predecessor, gang = draft.status.predecessor, draft.status.gang
-    if predecessor is not None:
-        draft = _delete_pods(draft, predecessor)
+    asks_for_spot = is_asking_for_spot(draft.status)
+    draft = _stop_predecessor(draft)
+    gang = draft.status.gang
     if gang is None:
         return draft
     if gang.stop is None:
-        intent = _stop_intent(draft, gang)
+        intent = _stop_intent(draft, gang, is_elsewhere=asks_for_spot)
         if intent is None:
             return draft
         gang = replace(gang, stop=intent)
@@ -55,6 +56,24 @@ def stop(draft: Draft) -> Draft:
     if handover.is_possible(draft, gang):
         return handover.begin(draft, gang)
     return draft.note(ConditionType.PODS_READY, False, Reason.STOPPING, gang.stop.message)
+
+
+def _stop_predecessor(draft: Draft) -> Draft:
+    """It ends already, or goes on while its successor asks for spot; then what stops others stops it."""
+    predecessor = draft.status.predecessor
+    if predecessor is None:
+        return draft
+    if predecessor.stop is None:
+        intent = _stop_intent(draft, predecessor)
+        if intent is None:
+            return draft
+        predecessor = replace(predecessor, stop=intent)
+        draft = draft.with_status(predecessor=predecessor).say(
+            "Normal",
+            Reason.STOP_SIGNAL if intent.reason is StopReason.NODE_SIGNAL else Reason.STOPPING,
+            f"stopping incarnation {predecessor.incarnation}: {intent.message}",
+        )
+    return _delete_pods(draft, predecessor)
 
 
 def _delete_pods(draft: Draft, gang: Gang) -> Draft:
@@ -74,7 +93,9 @@ def is_deadline_over(draft: Draft) -> bool:
     return deadline is not None and draft.now >= deadline.finish_by
 
 
-def _stop_intent(draft: Draft, gang: Gang) -> Stop | None:
+def _stop_intent(draft: Draft, gang: Gang, *, is_elsewhere: bool = False) -> Stop | None:
+    """Why the gang has to end; `is_elsewhere`: it is meant to be on other capacity than was chosen."""
+
     def make(reason: StopReason, message: str) -> Stop:
         return Stop(reason=reason, time=draft.now, message=message)
 
@@ -87,7 +108,7 @@ def _stop_intent(draft: Draft, gang: Gang) -> Stop | None:
     if signalled is not None and signalled.notice is not None:
         return make(StopReason.NODE_SIGNAL, f"{signalled.notice.signal} on {signalled.node_name}")
     capacity = draft.status.capacity
-    if capacity is not None and capacity.type is not gang.capacity_type:
+    if capacity is not None and capacity.type is not gang.capacity_type and not is_elsewhere:
         return make(StopReason.CAPACITY_CHANGE, f"moving to {capacity.type}: {capacity.message}")
     return None
 

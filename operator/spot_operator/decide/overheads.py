@@ -22,7 +22,7 @@ def measure_launch(status: JobStatus, report: Report | None, now: datetime) -> J
     if gang is None:
         return status
     record = gang.pods[0]
-    working = _working_time(record, report, now)
+    working = _working_time(record, report, now, claims=status.claims)
     if record.working_time is not None or working is None:
         return status
     seconds = max(0.0, (working - gang.created_time).total_seconds())
@@ -34,10 +34,12 @@ def measure_launch(status: JobStatus, report: Report | None, now: datetime) -> J
     )
 
 
-def _working_time(record: PodRecord, report: Report | None, now: datetime) -> datetime | None:
+def _working_time(
+    record: PodRecord, report: Report | None, now: datetime, *, claims: bool
+) -> datetime | None:
     if report is not None and report.pod_uid == record.uid:
         return report.received if report.step is not None or report.percentage is not None else None
-    if record.started_time is None or (now - record.started_time).total_seconds() < PLAIN_SECONDS:
+    if claims or record.started_time is None or (now - record.started_time).total_seconds() < PLAIN_SECONDS:
         return None
     return record.started_time if report is None else None
 

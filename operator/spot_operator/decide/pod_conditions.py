@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from spot_operator.decide.conditions import is_asking_for_spot
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
 from spot_operator.model import PodView
@@ -23,6 +24,10 @@ def note_pods(draft: Draft) -> Draft:
     noted = any(note.type is ConditionType.PODS_READY for note in draft.notes)
     if draft.status.gang is None or noted:
         return draft
+    if is_asking_for_spot(draft.status) and draft.status.predecessor is not None:
+        number = draft.status.predecessor.incarnation
+        message = f"incarnation {number} runs, and spot is asked for beside it"
+        return draft.note(ConditionType.PODS_READY, True, Reason.ALL_PODS_READY, message)
     for fate in draft.fates():
         if fate.fate is Fate.ALIVE and fate.pod is not None:
             return _note_pod(draft, fate.pod)

@@ -1,0 +1,128 @@
+"""The way back from on-demand to spot, made before the other is broken.
+
+Whether spot is there, only a pod that asks for it can tell; so the next incarnation is created on spot
+while the one on on-demand goes on (a predecessor that is not stopped). When its container runs, and the
+policy still wants it, the predecessor is stopped and hands over as for any other change; if the policy
+has changed its mind meanwhile, the new one is withdrawn. Invariants: the run is never without a pod
+because of this; after an end on spot nothing is asked for a while, so nothing flaps.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from math import inf
+from typing import Final
+
+from spot_operator.decide import auto, handover
+from spot_operator.decide.draft import Draft
+from spot_operator.decide.fates import Fate
+from spot_operator.decide.pods import pod_name
+from spot_operator.model import (
+    CapacityStatus,
+    FallbackPolicy,
+    Gang,
+    PodRecord,
+    ReturnToSpot,
+    Stop,
+)
+from spot_operator.names import CapacityType, Reason, StopReason
+from spot_operator.policy import Action, Running, Why, choose, explain
+from spot_operator.policy import Choice as PolicyChoice
+
+PAUSE: Final = timedelta(minutes=15)
+"""After an end on spot; as long as its node is avoided."""
+
+
+def resume_predecessor(draft: Draft) -> Draft:
+    """The incarnation that asked for spot has ended: the one that it was to follow goes on alone."""
+    predecessor = draft.status.predecessor
+    if draft.status.gang is not None or predecessor is None or predecessor.stop is not None:
+        return draft
+    return draft.with_status(gang=predecessor, predecessor=None, next_launch_time=None)
+
+
+def return_to_spot(draft: Draft) -> Draft:
+    """Ask for spot beside on-demand, take it when it runs, or let it be."""
+    fallback = draft.spec.fallback
+    if fallback.policy is not FallbackPolicy.AUTO or fallback.return_to_spot is not ReturnToSpot.AUTO:
+        return draft
+    status = draft.status
+    if status.predecessor is None:
+        return draft if status.gang is None else _ask_for_spot(draft, status.gang)
+    if status.predecessor.stop is None and status.gang is not None and status.gang.stop is None:
+        return _follow(draft, status.predecessor, status.gang)
+    return draft
+
+
+def _would_choose(draft: Draft, spot_age_seconds: float) -> PolicyChoice | None:
+    """What the policy says on on-demand if spot is there."""
+    found = auto.situation(
+        draft.spec, draft.status, draft.now, draft.settings, draft.observation.known_overheads
+    )
+    if found is None or found.running is not Running.ON_DEMAND:
+        return None
+    return choose(replace(found, spot_available=True, spot_age=spot_age_seconds))
+
+
+def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
+    if gang.capacity_type is not CapacityType.ON_DEMAND or gang.pods[0].working_time is None:
+        return draft
+    if gang.stop is not None or not handover.may_have_a_second(draft):
+        return draft
+    if any(fate.fate is not Fate.ALIVE for fate in draft.fates(gang)):
+        return draft
+    choice = _would_choose(draft, inf)
+    if choice is None or choice.action is not Action.SPOT:
+        return draft
+    due = _pause_end(draft)
+    if due > draft.now:
+        return draft.look_at(due)
+    incarnation = draft.status.incarnation + 1
+    name = pod_name(draft.observation.name, draft.observation.uid, incarnation, 0)
+    candidate = Gang(
+        incarnation=incarnation,
+        capacity_type=CapacityType.SPOT,
+        created_time=draft.now,
+        pods=(PodRecord(name=name, rank=0),),
+    )
+    draft = draft.with_status(
+        incarnation=incarnation, predecessor=gang, gang=handover.successor(candidate, gang)
+    )
+    return draft.say(
+        "Normal",
+        Reason.LAUNCHING,
+        f"asking for spot with incarnation {incarnation} while incarnation {gang.incarnation} goes on",
+    )
+
+
+def _pause_end(draft: Draft) -> datetime:
+    ends = [r.time for r in draft.status.recent_restarts if r.capacity_type is CapacityType.SPOT]
+    return max(ends, default=draft.now - PAUSE) + PAUSE
+
+
+def _follow(draft: Draft, predecessor: Gang, candidate: Gang) -> Draft:
+    record = candidate.pods[0]
+    is_bound = record.scheduled_time is not None and record.node_name is not None
+    age = (draft.now - record.scheduled_time).total_seconds() if is_bound and record.scheduled_time else inf
+    choice = _would_choose(draft, age)
+    if choice is None:
+        return draft
+    if choice.next_decision_seconds is not None:
+        draft = draft.look_at(draft.now + timedelta(seconds=choice.next_decision_seconds))
+    if choice.why is Why.SPOT_TOO_YOUNG:
+        return draft
+    if choice.action is not Action.SPOT:
+        stop = Stop(
+            reason=StopReason.CAPACITY_CHANGE,
+            time=draft.now,
+            message=f"spot is not asked for any more: {explain(choice)}",
+        )
+        return draft.with_gang(replace(candidate, stop=stop)).say("Normal", Reason.STOPPING, stop.message)
+    if record.started_time is None:
+        return draft
+    message = f"moving to spot: {explain(choice)}"
+    stop = Stop(reason=StopReason.CAPACITY_CHANGE, time=draft.now, message=message)
+    capacity = CapacityStatus(
+        type=CapacityType.SPOT, since=draft.now, reason=Reason.SPOT_FIRST, message=explain(choice)
+    )
+    draft = draft.with_status(predecessor=replace(predecessor, stop=stop), capacity=capacity)
+    return draft.say("Normal", Reason.SPOT_FIRST, message)
