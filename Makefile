@@ -50,7 +50,7 @@ bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FL
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak bench/checkpoint
+	@$(PYTHON) -m mypy operator/spot_operator operator/spot_plugin trainer/spot_trainer hack/localcluster hack/demo hack/soak bench/checkpoint
 	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 
