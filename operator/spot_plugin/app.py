@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from spot_operator.market import Climate, Market, Overheads, Policy, advise, summaries
@@ -335,16 +334,10 @@ def _print_json(body: Any) -> None:
 def run(words: Sequence[str] | None = None) -> NoReturn:
     """The whole program; every foreseen error is one sentence, and what to do about it."""
     try:
-        code = app(args=None if words is None else list(words), standalone_mode=False)
+        app(args=None if words is None else list(words))
     except PluginError as error:
         typer.echo(f"error: {error}", err=True)
         if error.do:
             typer.echo(f"       {error.do}", err=True)
         sys.exit(error.code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(Exit.INPUT)
-    except (click.Abort, KeyboardInterrupt):
-        typer.echo("stopped", err=True)
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else Exit.OK)
+    sys.exit(Exit.OK)

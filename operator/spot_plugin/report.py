@@ -45,13 +45,19 @@ def as_text(report: Report) -> list[str]:
     )
     lines = [
         f"{report.manifest.namespace}/{report.manifest.name}: {duration(scenario.work_seconds)} of work, "
-        f"{deadline}, {report.num_runs} runs on {_market_words(report.plan)}",
-        _assumed(report.plan),
+        f"{deadline}",
+        f"  market       {_market_words(report.plan)}; {report.num_runs} runs",
+        f"  start        {duration(scenario.overheads.mean(Running.SPOT))} on spot, "
+        f"{duration(scenario.overheads.mean(Running.ON_DEMAND))} on on-demand",
+        f"  checkpoints  every {duration(scenario.checkpoint_interval)}, durable after "
+        f"{duration(scenario.checkpoint_seconds)}; a last one on {scenario.notice_reliability:.0%} "
+        "of the interruptions",
+        f"  price        {_price_words(report.plan)}",
         "",
         *table(HEADER, [_row(each, chosen, report) for each in report.summaries.values()], right=RIGHT),
         f"{CHOSEN_MARK} what the manifest says",
         "",
-        report.advice.sentence + _remarks(report),
+        report.advice.sentence,
     ]
     if report.has_deadline and report.num_runs < 1000:
         own = report.summaries[chosen]
@@ -59,10 +65,14 @@ def as_text(report: Report) -> list[str]:
             f"{report.num_runs} runs say no more than that {chosen} is on time in "
             f"{share(own.on_time_low)} to {share(own.on_time_high)} of all cases; --runs 1000 says more."
         )
-    lines += [f"note: {note}" for note in (*report.notes, *_cut_off(report))]
+    lines += [f"note: {note}" for note in _all_notes(report)]
     if report.plot:
         lines.append(f"plot: {report.plot}")
     return lines
+
+
+def _all_notes(report: Report) -> list[str]:
+    return [*_remarks(report), *report.notes, *_cut_off(report)]
 
 
 def _cut_off(report: Report) -> list[str]:
@@ -75,11 +85,11 @@ def _cut_off(report: Report) -> list[str]:
     ]
 
 
-def _remarks(report: Report) -> str:
+def _remarks(report: Report) -> list[str]:
     """What to know besides the advice."""
-    said = ""
+    said = []
     if report.advice.better is Policy.AUTO and not report.manifest.accepts_auto:
-        said += " This version of the operator does not accept Auto yet."
+        said.append("this version of the operator does not accept Auto yet")
     rules = report.summaries.get(Policy.RULES)
     if rules is not None and report.manifest.chosen is Policy.RULES and report.has_deadline:
         reserve, needed = (
@@ -87,10 +97,9 @@ def _remarks(report: Report) -> str:
             _reserve_needed(report.plan),
         )
         if rules.on_time < ENOUGH and reserve < needed:
-            said += (
-                f" Rules keeps {duration(reserve)} in reserve before the deadline, and a start on "
-                f"on-demand takes up to {duration(needed)}; fallback.beforeDeadlineSeconds should be "
-                f"{needed} or more."
+            said.append(
+                f"Rules goes to on-demand {duration(reserve)} before it must, and a start takes up to "
+                f"{duration(needed)}: fallback.beforeDeadlineSeconds: {needed}"
             )
     return said
 
@@ -104,24 +113,19 @@ def _market_words(plan: Plan) -> str:
     if isinstance(plan.markets, Climate):
         climate = plan.markets
         return (
-            f"synthetic markets ({climate.availability:.0%} available, "
+            f"synthetic ({climate.availability:.0%} available, "
             f"median up-time {duration(climate.median_up_seconds)})"
         )
     names = ", ".join(f"{market.name} ({market.availability:.0%} available)" for market in plan.markets[:3])
     more = f" and {len(plan.markets) - 3} more" if len(plan.markets) > 3 else ""
-    return f"recorded markets: {names}{more}"
+    return f"recorded: {names}{more}"
 
 
-def _assumed(plan: Plan) -> str:
+def _price_words(plan: Plan) -> str:
     scenario = plan.scenario
     spot = "as recorded" if scenario.spot_price is None else f"{scenario.spot_price:.2f}"
-    return (
-        f"start {duration(scenario.overheads.mean(Running.SPOT))} on spot, "
-        f"{duration(scenario.overheads.mean(Running.ON_DEMAND))} on on-demand; checkpoint every "
-        f"{duration(scenario.checkpoint_interval)}, durable after {duration(scenario.checkpoint_seconds)}; "
-        f"price {spot} spot, {scenario.on_demand_price:.2f} on-demand per node-hour"
-        + (f", {scenario.num_nodes} nodes" if scenario.num_nodes > 1 else "")
-    )
+    nodes = f", {scenario.num_nodes} nodes" if scenario.num_nodes > 1 else ""
+    return f"{spot} on spot, {scenario.on_demand_price:.2f} on on-demand per node-hour{nodes}"
 
 
 def _row(each: Summary, chosen: Policy, report: Report) -> tuple[str, ...]:
@@ -159,8 +163,8 @@ def as_json(report: Report) -> dict[str, Any]:
             ]
         },
         "policies": [_plain(each) for each in report.summaries.values()],
-        "advice": {"better": report.advice.better, "sentence": report.advice.sentence + _remarks(report)},
-        "notes": list(report.notes),
+        "advice": {"better": report.advice.better, "sentence": report.advice.sentence},
+        "notes": _all_notes(report),
     }
 
 
