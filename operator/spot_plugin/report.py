@@ -99,7 +99,7 @@ def _remarks(report: Report) -> list[str]:
         if rules.on_time < ENOUGH and reserve < needed:
             said.append(
                 f"Rules goes to on-demand {duration(reserve)} before it must, and a start takes up to "
-                f"{duration(needed)}: fallback.beforeDeadlineSeconds: {needed}"
+                f"{duration(needed)}: set beforeDeadlineSeconds to {needed}"
             )
     return said
 
