@@ -33,11 +33,12 @@ from spot_plugin.options import (
     seconds_of,
 )
 
+PROGRAM = "kubectl spottraining"
 PROGRESS_SECONDS = 2.0
 SYNTHETIC = "synthetic"
 
 app = typer.Typer(
-    name="kubectl spottraining",
+    name=PROGRAM,
     help="Ask before you run, look at what runs, hold it, go on.",
     no_args_is_help=True,
     add_completion=False,
@@ -171,7 +172,7 @@ def run_simulation(
         typer.Option(help="Recorded market: file or folder, may be repeated; or synthetic."),
     ] = None,
     name: Annotated[str, typer.Option(help="Which job, if the file holds several.")] = "",
-    runs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Simulated runs.")] = 1000,
+    runs: Annotated[int, typer.Option(min=1, max=100_000, help="Simulated runs.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same runs.")] = 1,
     policy: Annotated[
         list[Policy] | None,
@@ -313,7 +314,9 @@ def _progress(num_runs: int, began: float) -> Callable[[int], None]:
         if now - last >= PROGRESS_SECONDS and done < num_runs:
             last = now
             left = (now - began) / done * (num_runs - done)
-            typer.echo(f"{done} of {num_runs} runs, about {left:.0f} s left", err=True)
+            # The first runs include the start of the processes, and say nothing about the others.
+            about = f", about {left:.0f} s left" if done >= num_runs / 5 else ""
+            typer.echo(f"{done} of {num_runs} runs{about}", err=True)
 
     return say
 
@@ -334,7 +337,7 @@ def _print_json(body: Any) -> None:
 def run(words: Sequence[str] | None = None) -> NoReturn:
     """The whole program; every foreseen error is one sentence, and what to do about it."""
     try:
-        app(args=None if words is None else list(words))
+        app(args=None if words is None else list(words), prog_name=PROGRAM)
     except PluginError as error:
         typer.echo(f"error: {error}", err=True)
         if error.do:

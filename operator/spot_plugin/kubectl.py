@@ -4,6 +4,7 @@ Invariant: no request is made but by running kubectl, and what it says when it f
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from spot_operator.names import GROUP, PLURAL
 from spot_plugin.errors import Exit, PluginError
 
 RESOURCE: Final = f"{PLURAL}.{GROUP}"
+_LOG_LINE: Final = re.compile(r"[EWIF]\d{4} \d\d:\d\d:\d\d")
 Json = dict[str, Any]
 
 
@@ -56,8 +58,14 @@ class Kubectl:
             ) from error
         if result.returncode == 0:
             return result.stdout
-        said = result.stderr.strip() or f"kubectl {words[0]} ended with code {result.returncode}"
+        said = _without_log(result.stderr) or f"kubectl {words[0]} ended with code {result.returncode}"
         raise PluginError(said, do=_remedy(said, words), code=Exit.CLUSTER)
+
+
+def _without_log(text: str) -> str:
+    """What kubectl says to people; the lines of its client library repeat it several times."""
+    lines = text.strip().splitlines()
+    return "\n".join([line for line in lines if not _LOG_LINE.match(line)] or lines[-1:])
 
 
 def _remedy(said: str, words: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from spot_operator.model import DeadlineAction, PolicySettings
 from spot_plugin.errors import PluginError
 from spot_plugin.manifest import Manifest
 from spot_plugin.words import duration
+from spot_trainer.contract import IntervalPolicy
 
 DEFAULT_RATIO: Final = 3.0
 """On-demand over spot where nobody says; what GPUs usually are."""
@@ -95,6 +96,8 @@ def prepare(
         short = [market.name for market in markets if market.length_seconds < plan.window_seconds]
         if short:
             notes.append(f"{', '.join(short)}: shorter than a run, so it is played over and over")
+    if spec.checkpoint.interval_policy is IntervalPolicy.AUTO:
+        notes.append("checkpoint.interval.policy is Auto: its longest interval is assumed")
     if manifest.chosen is Policy.AUTO and not manifest.accepts_auto:
         notes.append("this version of the operator does not accept fallback.policy Auto yet")
     return Prepared(plan=plan, chosen=manifest.chosen, notes=tuple(notes))

@@ -228,6 +228,16 @@ def test_a_folder_holds_several_markets(capsys: pytest.CaptureFixture[str], fold
     assert [each["name"] for each in found["market"]["recorded"]] == ["a", "b"]
 
 
+def test_the_examples_can_be_simulated(capsys: pytest.CaptureFixture[str]) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    for manifest in ("digits/job.yaml", "digits/job-volume.yaml"):
+        words = ("--work", "2h", "--deadline", "4h", "--runs", "5")
+        market = ("--market", str(examples / "markets" / "zone.csv"))
+        code, out, err = call(capsys, "simulate", "-f", str(examples / manifest), *words, *market)
+        assert (code, err) == (0, "")
+        assert "recorded: zone (74% available); 5 runs" in out
+
+
 def test_assumed_prices_are_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     bare = merge(PRICED, {"spec": {"capacity": {"spot": None, "onDemand": None}}})
     (folder / "job.yaml").write_text(yaml.safe_dump(bare))
