@@ -21,7 +21,7 @@ from checkpoint.measure import Goal, Measure, say
 
 NUM_CORES = 2
 GOAL = Goal("<=", 30.0)
-TRACES = Path(os.environ.get("SPOT_TRACES", Path(__file__).resolve().parents[3] / "shared" / "traces"))
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 JOB: dict[str, Any] = {
     "apiVersion": "spottraining.io/v1alpha1",
@@ -84,16 +84,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="plugin", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench/out"), help="folder of the report")
     parser.add_argument("--runs", type=int, default=1000, help="the goal is about 1000")
+    parser.add_argument("--traces", type=Path, help="folder of recorded markets (default: ../shared/traces)")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:NUM_CORES])
     what = f"{arguments.runs} runs of a 48 h job under 4 policies"
     measures = [measure(f"{what}, synthetic markets", runs=arguments.runs)]
-    zones = TRACES / "aws-v100-2023"
-    if zones.is_dir():
+    places = [arguments.traces] if arguments.traces else [p / "shared/traces" for p in REPOSITORY.parents[:2]]
+    zones = next((p / "aws-v100-2023" for p in places if (p / "aws-v100-2023").is_dir()), None)
+    if zones is not None:
         measures.append(measure(f"{what}, recorded markets", "--market", str(zones), runs=arguments.runs))
     else:
-        skipped = f"no recorded markets: {zones} is absent (SPOT_TRACES names their folder)"
+        skipped = "no recorded markets: there is no ../shared/traces/aws-v100-2023, and no --traces"
         measures.append(Measure(name=f"{what}, recorded markets", unit="s", skipped=skipped))
     arguments.out.mkdir(parents=True, exist_ok=True)
     machine = {

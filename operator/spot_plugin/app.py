@@ -231,7 +231,7 @@ def run_simulation(
 ) -> None:
     """Replay the operator's own decisions over many markets: on time? at what cost? and otherwise?"""
     if plot_file:
-        plot.need_matplotlib()
+        plot.check(Path(plot_file))
     provision = seconds_of(provision_time, "--provision-time")
     overheads = Overheads(
         provision_spot=provision,

@@ -24,8 +24,10 @@ COLOURS = {
 LATE, GRID = "#d1242f", "#e6e8eb"
 
 
-def need_matplotlib() -> None:
+def check(path: Path) -> None:
     """Say what is missing before anything is computed."""
+    if not path.parent.is_dir():
+        raise PluginError(f"{path}: there is no folder {path.parent} to write the plot to")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -76,7 +78,7 @@ def draw(report: Report, outcomes: Mapping[Policy, Sequence[Outcome]], path: Pat
     )
     figure.tight_layout(rect=(0, 0.07, 1, 0.98))
     try:
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, format="png")
     except (OSError, ValueError) as error:
         raise PluginError(
             f"{path}: the plot cannot be written: {error}", do="name another file with --plot"

@@ -113,6 +113,8 @@ def test_a_plot_is_written(capsys: pytest.CaptureFixture[str], folder: Path) -> 
     assert out.endswith(f"plot: {path}\n")
     assert path.read_bytes().startswith(b"\x89PNG")
     code, _, err = simulate(capsys, folder, "--plot", str(folder / "absent" / "plot.png"))
+    assert (code, "there is no folder" in err) == (2, True)
+    code, _, err = simulate(capsys, folder, "--plot", str(folder))
     assert (code, "the plot cannot be written" in err) == (2, True)
 
 
