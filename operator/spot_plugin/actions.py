@@ -7,7 +7,7 @@ operator's business, and `--wait` only looks.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spot_operator.names import ANNOTATION_CHECKPOINT_REQUESTED_AT
+from spot_operator.names import ANNOTATION_CHECKPOINT_REQUESTED_AT, ConditionType
 from spot_plugin.errors import Exit, PluginError
 from spot_plugin.job import Job
 from spot_plugin.kubectl import Kubectl
@@ -40,7 +40,9 @@ def suspend(kubectl: Kubectl, name: str) -> Wish:
     return Wish(
         said=f"{name} is to be suspended: it saves a last checkpoint, then its pod ends",
         is_done=lambda job: (
-            job.is_true("Suspended") and not job.get("status.gang") and not job.get("status.predecessor")
+            job.is_true(ConditionType.SUSPENDED)
+            and not job.get("status.gang")
+            and not job.get("status.predecessor")
         ),
         done=lambda job: f"{name} is suspended; its last checkpoint holds step {_safe(job)}",
     )
@@ -52,7 +54,9 @@ def resume(kubectl: Kubectl, name: str) -> Wish:
         kubectl.patch(name, {"spec": {"suspend": False}})
     return Wish(
         said=f"{name} is to go on from its last checkpoint, step {_safe(job)}",
-        is_done=lambda job: not job.is_true("Suspended") and job.is_true("PodsReady"),
+        is_done=lambda job: (
+            not job.is_true(ConditionType.SUSPENDED) and job.is_true(ConditionType.PODS_READY)
+        ),
         done=lambda job: f"{name} runs on {', '.join(job.nodes)}",
     )
 
@@ -94,7 +98,7 @@ def wait_for(wish: Wish, kubectl: Kubectl, name: str, *, timeout_seconds: float,
         if wish.is_done(job):
             return job
         if job.is_finished:
-            word = "Complete" if job.is_true("Complete") else "Failed"
+            word = "Complete" if job.is_true(ConditionType.COMPLETE) else "Failed"
             raise PluginError(f"{name} ended meanwhile ({word}): {_line(job)}", code=Exit.CLUSTER)
         if clock.monotonic() >= until:
             raise PluginError(
@@ -108,7 +112,7 @@ def wait_for(wish: Wish, kubectl: Kubectl, name: str, *, timeout_seconds: float,
 def _unfinished(kubectl: Kubectl, name: str, what: str) -> Job:
     job = Job(kubectl.job(name))
     if job.is_finished:
-        word = "complete" if job.is_true("Complete") else "failed"
+        word = "complete" if job.is_true(ConditionType.COMPLETE) else "failed"
         raise PluginError(f"{name} is {word}: it cannot be {what}", code=Exit.CLUSTER)
     return job
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from spot_operator.names import CONTROLLER_NAME
+from spot_operator.decide.capacity import STICKY_REASONS
+from spot_operator.model import FallbackPolicy
+from spot_operator.names import CONTROLLER_NAME, CapacityType, ConditionType
 from spot_plugin.job import Job
 from spot_plugin.words import clean, duration, moment, parse_time, relative, table
 
@@ -71,23 +73,22 @@ def _explain_new(job: Job, found: Explanation) -> None:
 
 
 def _explain_conditions(job: Job, found: Explanation) -> None:
-    for type_ in ("Failed", "Complete"):
+    for type_ in (ConditionType.FAILED, ConditionType.COMPLETE):
         if job.is_true(type_):
             found.why.append(_said(type_, job.condition(type_)))
             return
-    if job.condition("Accepted").get("status") == "False":
-        found.why.append(_said("Not accepted", job.condition("Accepted")))
-    if job.get("spec.suspend") or job.is_true("Suspended"):
+    if job.is_false(ConditionType.ACCEPTED):
+        found.why.append(_said("Not accepted", job.condition(ConditionType.ACCEPTED)))
+    if job.get("spec.suspend") or job.is_true(ConditionType.SUSPENDED):
         found.why.append(
-            _said("Suspended", job.condition("Suspended"))
-            if job.is_true("Suspended")
+            _said("Suspended", job.condition(ConditionType.SUSPENDED))
+            if job.is_true(ConditionType.SUSPENDED)
             else "spec.suspend is true: it saves and stops."
         )
-    for type_ in ("PodsReady", "CapacityAvailable", "CheckpointReady"):
-        condition = job.condition(type_)
-        if condition.get("status") == "False" and not job.is_true("Suspended"):
-            found.why.append(_said(f"{type_} is false", condition))
-    for type_ in ("Stalled", "DeadlineAtRisk"):
+    for type_ in (ConditionType.PODS_READY, ConditionType.CAPACITY_AVAILABLE, ConditionType.CHECKPOINT_READY):
+        if job.is_false(type_) and not job.is_true(ConditionType.SUSPENDED):
+            found.why.append(_said(f"{type_} is false", job.condition(type_)))
+    for type_ in (ConditionType.STALLED, ConditionType.DEADLINE_AT_RISK):
         if job.is_true(type_):
             found.why.append(_said(type_, job.condition(type_)))
 
@@ -141,9 +142,8 @@ def _explain_capacity(job: Job, now: datetime, found: Explanation) -> None:
     decides = job.time("status.capacity.nextDecisionTime")
     if decides is not None:
         found.changes.append(Change("the choice between spot and on-demand could change by itself", decides))
-    policy = job.get("spec.fallback.policy", "Rules")
-    on_spot = job.get("status.capacity.type") == "spot"
-    if policy == "Rules" and on_spot:
+    on_spot = job.get("status.capacity.type") == CapacityType.SPOT
+    if job.policy == FallbackPolicy.RULES and on_spot:
         _explain_rules(job, now, found)
     if on_spot and job.nodes:
         found.changes.append(
@@ -162,8 +162,8 @@ def _explain_rules(job: Job, now: datetime, found: Explanation) -> None:
                 f"(afterInterruptions: {len(losses)} of {limit})"
             )
         )
-    since = parse_time(job.condition("CapacityAvailable").get("lastTransitionTime"))
-    waiting = job.condition("CapacityAvailable").get("status") == "False" and not job.nodes
+    since = parse_time(job.condition(ConditionType.CAPACITY_AVAILABLE).get("lastTransitionTime"))
+    waiting = job.waits_for_a_node
     limit = job.get("spec.fallback.afterPendingSeconds")
     if limit is not None and waiting and since is not None:
         created = job.time("status.gang.createdTime")
@@ -197,14 +197,14 @@ def _explain_deadline(job: Job, now: datetime, found: Explanation) -> None:
 def _offer(job: Job, found: Explanation) -> None:
     name = job.name if job.namespace in ("", "default") else f"{job.name} -n {job.namespace}"
     add = found.options.append
-    if job.is_true("Complete"):
+    if job.is_true(ConditionType.COMPLETE):
         return
-    if job.is_true("Failed"):
+    if job.is_true(ConditionType.FAILED):
         if last := job.get("status.lastFailure.pod"):
             add(f"kubectl logs {clean(last)} -n {job.namespace}: what the program said last")
         add("mend the cause, delete the job and create it again: it resumes from its last checkpoint")
         return
-    if job.condition("Accepted").get("status") == "False":
+    if job.is_false(ConditionType.ACCEPTED):
         add("change the field that is named above and apply the manifest again")
         return
     if job.get("spec.suspend"):
@@ -214,18 +214,17 @@ def _offer(job: Job, found: Explanation) -> None:
         if last := job.get("status.lastFailure.pod"):
             add(f"kubectl logs {clean(last)} -n {job.namespace}: why it failed")
         add(f"{WHAT} suspend {name}: stop trying while you mend it")
-    waiting = job.condition("CapacityAvailable").get("status") == "False" and not job.nodes
-    if waiting and job.get("status.capacity.type") == "spot":
-        if job.get("spec.fallback.policy") == "SpotOnly":
+    waiting = job.waits_for_a_node
+    if waiting and job.get("status.capacity.type") == CapacityType.SPOT:
+        if job.policy == FallbackPolicy.SPOT_ONLY:
             add("set spec.fallback.policy to Rules: SpotOnly waits for spot for as long as it takes")
         elif job.get("spec.fallback.afterPendingSeconds") is None:
             add("set spec.fallback.afterPendingSeconds: without it the job waits until another rule fires")
         add("set spec.fallback.policy to OnDemandOnly: start on on-demand now")
-    if (job.get("status.capacity.type") == "on-demand" and job.get("spec.fallback.policy") == "Rules") or (
-        job.get("status.capacity.type") == "on-demand" and job.get("spec.fallback.policy") is None
-    ):
+    reason, may_return = job.get("status.capacity.reason"), job.get("spec.fallback.returnToSpot") == "Auto"
+    if job.policy == FallbackPolicy.RULES and reason in STICKY_REASONS and not may_return:
         add("it stays on on-demand (returnToSpot: Never); set spec.fallback.policy to SpotOnly to go back")
-    if job.is_true("DeadlineAtRisk"):
+    if job.is_true(ConditionType.DEADLINE_AT_RISK):
         add("a later spec.deadline.finishBy, faster nodes or fewer steps would keep the deadline")
     if job.nodes and job.get("status.gang.stop") is None:
         add(f"{WHAT} checkpoint {name}: save now")

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from spot_operator.names import CapacityType, Cause
+from spot_operator.decide.capacity import LOSSES
+from spot_operator.model import FallbackPolicy
+from spot_operator.names import CapacityType, ConditionType
 from spot_plugin.words import parse_time
-
-LOSSES = (Cause.INTERRUPTION, Cause.NODE_LOST)
 
 
 class Job:
@@ -47,9 +47,20 @@ class Job:
     def is_true(self, type_: str) -> bool:
         return self.condition(type_).get("status") == "True"
 
+    def is_false(self, type_: str) -> bool:
+        return self.condition(type_).get("status") == "False"
+
+    @property
+    def policy(self) -> str:
+        return str(self.get("spec.fallback.policy", FallbackPolicy.RULES))
+
+    @property
+    def waits_for_a_node(self) -> bool:
+        return self.is_false(ConditionType.CAPACITY_AVAILABLE) and not self.nodes
+
     @property
     def is_finished(self) -> bool:
-        return self.is_true("Complete") or self.is_true("Failed")
+        return self.is_true(ConditionType.COMPLETE) or self.is_true(ConditionType.FAILED)
 
     @property
     def restarts(self) -> list[Mapping[str, Any]]:

@@ -65,6 +65,7 @@ class Declared:
             )
         self._spec = replace(spec, fallback=replace(spec.fallback, policy=policy), deadline=deadline)
         self._settings = settings
+        self._seconds_per_work = scenario.seconds_per_work
         self._capacity: CapacityStatus | None = None
         self._restarts: tuple[Restart, ...] = ()
         self._num_interruptions = 0
@@ -96,7 +97,9 @@ class Declared:
             conditions=conditions,
             recent_restarts=self._restarts,
             progress=Progress(
-                total_steps=round(view.work_total), durable_step=int(view.work_durable), steps_per_second=1.0
+                total_steps=round(view.work_total),
+                durable_step=int(view.work_durable),
+                steps_per_second=1 / self._seconds_per_work,
             ),
         )
 
@@ -142,14 +145,14 @@ class Auto:
 
     def __call__(self, view: MarketView) -> Move:
         self._learn(view)
-        scenario = self._scenario
+        scenario, pace = self._scenario, self._scenario.seconds_per_work
         # On-demand is asked for at a look: half the time until the next one is lost on average.
         reserve = scenario.reaction_seconds / 2
         choice = choose(
             Situation(
                 time_left=view.deadline - view.now,
-                work_left=view.work_total - view.work_durable,
-                at_risk=view.work_done - view.work_durable,
+                work_left=(view.work_total - view.work_durable) * pace,
+                at_risk=(view.work_done - view.work_durable) * pace,
                 running=view.running,
                 startup_left=view.startup_left,
                 spot_available=view.spot_available,

@@ -68,6 +68,11 @@ class Scenario:
     limit_seconds: float = inf
     """Where an endless run is cut off."""
 
+    @property
+    def seconds_per_work(self) -> float:
+        """How long a second of work takes, with the pauses for checkpoints: what the operator measures."""
+        return 1 + self.checkpoint_stall / self.checkpoint_interval if self.checkpoint_interval > 0 else 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketView:
