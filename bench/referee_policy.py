@@ -29,6 +29,8 @@ ROUNDING_SECONDS = 1.0
 
 class Policy:
     tuning: Tuning = TUNING
+    reserve_seconds: float = 0.0
+    """What an operator's settings keep for on-demand that comes late; 0: it learns by itself."""
 
     def __init__(self) -> None:
         self._launches = Launches()
@@ -72,7 +74,7 @@ class Policy:
     def _reserve(self) -> float:
         """On-demand is asked for once a step: half of one is lost on average, or what was lost before."""
         assert self._step is not None
-        return max(self._step / 2, self._refused_seconds)
+        return max(self._step / 2, self._refused_seconds, self.reserve_seconds)
 
     def _learn(self, seen: Any) -> None:
         last, asked = self._last, self._asked
