@@ -10,7 +10,7 @@ from typing import Any
 
 from spot_operator.decide.capacity import STICKY_REASONS
 from spot_operator.model import FallbackPolicy
-from spot_operator.names import CONTROLLER_NAME, CapacityType, ConditionType
+from spot_operator.names import CONTROLLER_NAME, CapacityType, ConditionType, Reason
 from spot_plugin.job import Job
 from spot_plugin.words import clean, duration, moment, parse_time, relative, table
 
@@ -85,9 +85,15 @@ def _explain_conditions(job: Job, found: Explanation) -> None:
             if job.is_true(ConditionType.SUSPENDED)
             else "spec.suspend is true: it saves and stops."
         )
-    for type_ in (ConditionType.PODS_READY, ConditionType.CAPACITY_AVAILABLE, ConditionType.CHECKPOINT_READY):
-        if job.is_false(type_) and not job.is_true(ConditionType.SUSPENDED):
-            found.why.append(_said(f"{type_} is false", job.condition(type_)))
+    heard = set()
+    for type_ in (ConditionType.CAPACITY_AVAILABLE, ConditionType.PODS_READY, ConditionType.CHECKPOINT_READY):
+        condition = job.condition(type_)
+        word = (condition.get("reason"), condition.get("message"))
+        # The first checkpoint is yet to come: no reason for anything.
+        is_news = word not in heard and condition.get("reason") != Reason.NO_CHECKPOINT_YET
+        if job.is_false(type_) and is_news and not job.is_true(ConditionType.SUSPENDED):
+            heard.add(word)
+            found.why.append(_said(f"{type_} is false", condition))
     for type_ in (ConditionType.STALLED, ConditionType.DEADLINE_AT_RISK):
         if job.is_true(type_):
             found.why.append(_said(type_, job.condition(type_)))

@@ -99,6 +99,40 @@ def test_explain_says_why_and_what_would_change_it(plugin: Plugin, stages: Stage
     assert any(each["time"] is not None for each in found["changes"])
 
 
+def test_a_job_that_waits_for_spot_is_explained_with_the_time_when_it_gives_up(
+    plugin: Plugin, stages: Stages, api_server: Any
+) -> None:
+    container = {"name": "trainer", "image": "trainer", "command": ["train"]}
+    job = {
+        "apiVersion": "spottraining.io/v1alpha1",
+        "kind": "SpotTrainingJob",
+        "metadata": {"name": "waiting", "namespace": plugin.namespace},
+        "spec": {
+            "template": {"spec": {"containers": [container]}},
+            "checkpoint": {"s3": {"bucket": "checkpoints"}},
+            "capacity": {
+                "preset": "Labels",
+                "spot": {"nodeSelector": {"pool": "nowhere"}},
+                "onDemand": {"nodeSelector": {"pool": "elsewhere"}},
+            },
+            "fallback": {"afterPendingSeconds": 900},
+        },
+    }
+    api_server.kubectl("create", "-f", "-", input=json.dumps(job))
+
+    def is_unschedulable() -> bool:
+        found = json.loads(plugin.run("explain", "waiting", "--json"))["conditions"]
+        return any(c["type"] == "CapacityAvailable" and c["status"] == "False" for c in found)
+
+    wait_for("no capacity", is_unschedulable)
+    said = plugin.run("explain", "waiting")
+    print(said)
+    assert "plugin/waiting: Pending, spot since" in said
+    assert "CapacityAvailable is false" in said
+    assert "on-demand, if no spot node comes within 15m (afterPendingSeconds)" in said
+    assert "set spec.fallback.policy to OnDemandOnly: start on on-demand now" in said
+
+
 def test_suspend_waits_for_the_last_checkpoint_and_resume_for_the_next_pod(
     plugin: Plugin, stages: Stages
 ) -> None:
