@@ -123,11 +123,15 @@ def test_a_job_that_waits_for_spot_says_until_when() -> None:
             capacity={"type": "spot", "reason": "SpotFirst"},
             gang={"createdTime": at(-400), "pods": [{"name": "digits-1"}]},
             conditions=[
-                condition("CapacityAvailable", "False", "Unschedulable", "0/3 nodes fit", since=-300)
+                condition("PodsReady", "False", "Unschedulable", "0/3 nodes fit", since=-300),
+                condition("CapacityAvailable", "False", "Unschedulable", "0/3 nodes fit", since=-300),
+                condition("CheckpointReady", "False", "NoCheckpointYet", "no checkpoint is published yet"),
             ],
         )
     )
     assert "CapacityAvailable is false (Unschedulable): 0/3 nodes fit" in text
+    assert text.count("0/3 nodes fit") == 1
+    assert "no checkpoint is published yet" not in text
     assert "in 10m (2026-11-25 12:10:00Z): on-demand, if no spot node comes within 15m" in text
     assert "set spec.fallback.policy to OnDemandOnly: start on on-demand now" in text
 
