@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -27,7 +28,9 @@ def play_all(
     else:
         # Not fork: it is unsafe where libraries keep threads.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(num_processes, len(chunks)), mp_context=context) as pool:
+        workers = min(num_processes, len(chunks))
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+        try:
             futures = {pool.submit(plan.play, chunk): index for index, chunk in enumerate(chunks)}
             done = 0
             for future in as_completed(futures):
@@ -35,10 +38,16 @@ def play_all(
                 found[index] = future.result()
                 done += len(chunks[index])
                 progress(done)
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C ends it after the chunks in hand
     return {
         policy: [outcome for index in range(len(chunks)) for outcome in found[index][policy]]
         for policy in plan.policies
     }
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def available_cores() -> int:

@@ -15,7 +15,7 @@ from spot_operator.market import Climate, Market, Overheads, Plan, Policy, Scena
 from spot_operator.model import DeadlineAction, PolicySettings
 from spot_plugin.errors import PluginError
 from spot_plugin.manifest import Manifest
-from spot_plugin.words import duration
+from spot_plugin.words import MAX_DURATION_SECONDS, duration
 from spot_trainer.contract import IntervalPolicy
 
 DEFAULT_RATIO: Final = 3.0
@@ -74,7 +74,9 @@ def prepare(
         spot_price=spot,
         on_demand_price=on_demand,
         num_nodes=manifest.num_nodes,
-        limit_seconds=max(LIMIT_TIMES * work, 0.0 if deadline == inf else 2 * deadline),
+        limit_seconds=min(
+            max(LIMIT_TIMES * work, 0.0 if deadline == inf else 2 * deadline), MAX_DURATION_SECONDS
+        ),
     )
     if given.checkpoint_seconds >= scenario.checkpoint_interval:
         raise PluginError(

@@ -3,10 +3,12 @@
 import json
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import spot_plugin
 from spot_plugin import app
 from spot_plugin.errors import PluginError
 from spot_plugin.kubectl import Kubectl
@@ -86,6 +88,15 @@ def test_what_kubectl_says_reaches_the_user(stand_in: Path, complaint: str, said
     assert "memcache" not in str(refused.value)
     assert do in refused.value.do
     assert refused.value.code == 3
+
+
+def test_kubectl_finds_the_plugin_under_its_name() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"]["kubectl-spottraining"] == "spot_plugin:main"
+    assert callable(spot_plugin.main)
+    assert "operator/spot_plugin" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    needs = " ".join(project["project"]["optional-dependencies"]["plugin"])
+    assert not [word for word in ("torch", "kopf", "aiohttp", "rich") if word in needs]
 
 
 def test_a_missing_kubectl_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -251,6 +251,17 @@ def test_assumed_prices_are_named(capsys: pytest.CaptureFixture[str], folder: Pa
     assert not [note for note in found["notes"] if "price" in note]
 
 
+def test_a_deadline_far_away_is_not_waited_for(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    far = {"secondsAfterCreation": None, "finishBy": "9990-01-01T00:00:00Z"}
+    (folder / "job.yaml").write_text(yaml.safe_dump(merge(PRICED, {"spec": {"deadline": far}})))
+    found = json.loads(simulate(capsys, folder, "--json", "--availability", "0.9")[1])
+    assert all(each["numUnfinished"] == 0 for each in found["policies"])
+    # Nothing to wait for: Auto is SpotOnly.
+    assert (
+        len({each["costMean"] for each in found["policies"] if each["policy"] in ("Auto", "SpotOnly")}) == 1
+    )
+
+
 def test_auto_in_the_manifest_is_the_chosen_policy(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     automatic = merge(PRICED, {"spec": {"fallback": {"policy": "Auto", "returnToSpot": "Auto"}}})
     (folder / "job.yaml").write_text(yaml.safe_dump(automatic))

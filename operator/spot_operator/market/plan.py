@@ -29,9 +29,8 @@ class Plan:
 
     @property
     def window_seconds(self) -> float:
-        """How much of a market a run usually needs."""
-        scenario = self.scenario
-        return scenario.deadline_seconds if scenario.deadline_seconds < inf else 2 * scenario.work_seconds
+        """How much of a market a run usually needs; a far deadline is not waited for."""
+        return min(self.scenario.deadline_seconds, 5 * self.scenario.work_seconds)
 
     def play(self, numbers: Iterable[int]) -> dict[Policy, list[Outcome]]:
         """These runs under every policy."""

@@ -9,6 +9,7 @@ and a status that holds what that function reads. `Auto` is `spot_operator.polic
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from math import inf
 from typing import Final
 
 from spot_operator.decide.capacity import LOSSES, choose_capacity
@@ -58,7 +59,7 @@ class Declared:
         self, policy: FallbackPolicy, spec: JobSpec, scenario: Scenario, settings: PolicySettings
     ) -> None:
         deadline = None
-        if scenario.deadline_seconds < timedelta.max.total_seconds() / 4:
+        if scenario.deadline_seconds < inf:
             deadline = DeadlineSpec(
                 finish_by=CREATED + timedelta(seconds=scenario.deadline_seconds),
                 expected_duration_seconds=round(scenario.work_seconds),
