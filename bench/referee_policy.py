@@ -25,12 +25,15 @@ _RUNNING = {"spot": Running.SPOT, "on-demand": Running.ON_DEMAND, "idle": Runnin
 _WORDS = {Action.SPOT: "spot", Action.ON_DEMAND: "on-demand", Action.WAIT: "idle"}
 
 ROUNDING_SECONDS = 1.0
+MEASURED_SECONDS = 1800.0
 
 
 class Policy:
     tuning: Tuning = TUNING
     reserve_seconds: float = 0.0
     """What an operator's settings keep for on-demand that comes late; 0: it learns by itself."""
+    unmeasured_factor: float = 1.0
+    """By how much the told duration is mistrusted until half an hour of work was measured."""
 
     def __init__(self) -> None:
         self._launches = Launches()
@@ -47,16 +50,16 @@ class Policy:
             self._step = seen.step_s
         if self._last is not None:
             self._learn(seen)
-        spot_age = seen.now_s - seen.history[-1][0]
+        factor = self.unmeasured_factor if seen.work_live_s < MEASURED_SECONDS else 1.0
         choice = choose(
             Situation(
                 time_left=seen.deadline_s - seen.now_s,
-                work_left=seen.work_total_s - seen.work_done_s,
+                work_left=factor * seen.work_total_s - seen.work_done_s,
                 at_risk=seen.work_live_s - seen.work_done_s,
                 running=_RUNNING[seen.current],
                 startup_left=seen.startup_left_s,
                 spot_available=seen.spot_available,
-                spot_age=spot_age,
+                spot_age=seen.now_s - seen.history[-1][0],
                 launch_seconds=self._launches.mean_seconds(seen.restart_overhead_s),
                 on_demand_seconds=self._launches.high_seconds(seen.restart_overhead_s) + self._reserve(),
                 reaction_seconds=self._step,

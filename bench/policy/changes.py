@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from referee_policy import MEASURED_SECONDS
+
 SHORTEST_SECONDS, LONGEST_SECONDS = 300.0, 3600.0
 TAIL_INDEX, LONGEST_TAIL = 1.5, 20.0
-MEASURED_AFTER_SECONDS = 1800.0
 
 
 def late_on_demand(case: Any) -> Any:
@@ -48,7 +49,7 @@ class WronglyTold:
     factor: float
 
     def decide(self, seen: Any) -> str:
-        if seen.work_live_s < MEASURED_AFTER_SECONDS:
+        if seen.work_live_s < MEASURED_SECONDS:
             total = max(seen.work_total_s * self.factor, seen.work_live_s + 1.0)
             seen = replace(seen, work_total_s=total)
         answer: str = self.policy.decide(seen)

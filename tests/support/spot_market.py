@@ -11,6 +11,8 @@ from math import inf
 from spot_operator.policy import Action, Choice, Running, Situation, choose
 from spot_operator.policy.auto import SOONEST_LOOK_SECONDS
 
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Harm:
@@ -122,7 +124,7 @@ class Play:
             event, what = self._next_event()
             if event >= look:
                 self._work(look - self.now)
-                return None
+                return self.now if self.live >= self.job.work - ROUNDING else None
             self._work(event - self.now)
             if what == "end":
                 return self.now

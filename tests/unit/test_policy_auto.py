@@ -190,5 +190,9 @@ def test_spot_for_nothing_is_taken() -> None:
     assert choose(replace(AT_EASE, spot_price=0.0, running=Running.ON_DEMAND)).action is Action.SPOT
 
 
-def test_no_work_left_needs_no_node() -> None:
-    assert choose(replace(AT_EASE, work_left=0.0)).why is Why.FINISHED
+def test_no_work_left_starts_nothing_and_stops_nothing() -> None:
+    done = replace(AT_EASE, work_left=100.0, at_risk=100.0)
+    assert choose(done).action is Action.WAIT
+    assert choose(replace(done, running=Running.SPOT)).action is Action.SPOT
+    assert choose(replace(done, running=Running.ON_DEMAND)).action is Action.ON_DEMAND
+    assert choose(done).why is Why.FINISHED

@@ -55,11 +55,17 @@ TUNING: Final = Tuning()
 SOONEST_LOOK_SECONDS: Final = 1.0
 """`next_decision_seconds` is never below, lest rounding make looks chase each other; e has room for it."""
 
+_KEEP: Final = {
+    Running.SPOT: Action.SPOT,
+    Running.ON_DEMAND: Action.ON_DEMAND,
+    Running.NOTHING: Action.WAIT,
+}
+
 
 def choose(now: Situation, tuning: Tuning = TUNING) -> Choice:
     work_live = now.work_left - now.at_risk
     if work_live <= 0:
-        return Choice(Action.WAIT, Why.FINISHED, None, False, now, inf, 0.0)
+        return Choice(_KEEP[now.running], Why.FINISHED, None, False, now, inf, 0.0)
     slack = now.time_left - now.work_left - now.on_demand_seconds
     if now.running is Running.SPOT:
         return _on_spot(now, slack, work_live)
