@@ -4,7 +4,7 @@ PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint soak simulate record check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint bench-policy bench-plugin soak simulate record check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -52,10 +52,16 @@ bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FL
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=bench:trainer:tests/support \
 		.venv-bench/bin/python -m checkpoint $(BENCH_FLAGS)
 
+bench-policy: setup ## Play the capacity policy on recorded spot markets (10 minutes; skips without ../shared/traces)
+	@PYTHONPATH=bench:operator:trainer $(PYTHON) -m policy $(BENCH_FLAGS)
+
+bench-plugin: setup ## Time 1,000 simulated runs of a 48 h job (BENCH_FLAGS=--runs 200)
+	@PYTHONPATH=bench:operator:trainer $(PYTHON) -m plugin $(BENCH_FLAGS)
+
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak hack/recording bench/checkpoint
+	@$(PYTHON) -m mypy operator/spot_operator operator/spot_plugin trainer/spot_trainer hack/localcluster hack/demo hack/soak hack/recording bench/checkpoint bench/plugin bench/policy bench/referee_policy.py
 	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 

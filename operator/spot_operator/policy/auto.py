@@ -2,7 +2,7 @@
 
     W = work left by durable progress          R = time left           K = price on-demand / price spot
     D = from the decision for on-demand to useful work, at worst       d = what a launch usually takes
-    e = by how much a look may be late         L = work that an interruption usually loses
+    e = by how much a look may be late, + 1 s   L = work that an interruption usually loses
     S = R - W - D, the slack: what may still be wasted before only on-demand, at once, will do
 
 **Guarantee.** A job with S >= e when it is accepted ends in time, whatever the spot market does, if
@@ -53,13 +53,19 @@ class Tuning:
 TUNING: Final = Tuning()
 
 SOONEST_LOOK_SECONDS: Final = 1.0
-"""`next_decision_seconds` is never below: a look that comes at once decides nothing new."""
+"""`next_decision_seconds` is never below, lest rounding make looks chase each other; e has room for it."""
+
+_KEEP: Final = {
+    Running.SPOT: Action.SPOT,
+    Running.ON_DEMAND: Action.ON_DEMAND,
+    Running.NOTHING: Action.WAIT,
+}
 
 
 def choose(now: Situation, tuning: Tuning = TUNING) -> Choice:
     work_live = now.work_left - now.at_risk
     if work_live <= 0:
-        return Choice(Action.WAIT, Why.FINISHED, None, False, now, inf, 0.0)
+        return Choice(_KEEP[now.running], Why.FINISHED, None, False, now, inf, 0.0)
     slack = now.time_left - now.work_left - now.on_demand_seconds
     if now.running is Running.SPOT:
         return _on_spot(now, slack, work_live)

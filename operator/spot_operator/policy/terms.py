@@ -59,7 +59,7 @@ class Situation:
     on_demand_seconds: float
     """D: the same for on-demand as a high percentile, with a reserve for refused requests."""
     reaction_seconds: float
-    """e: by how much a look may come late, after an event or a due time; at least a second."""
+    """e: by how much a look may come late, after an event or a due time, and one second more."""
     checkpoint_interval: float
     """0: nothing is ever lost."""
     checkpoint_seconds: float | None = None

@@ -1,0 +1,1 @@
+"""`make bench-policy`: the capacity policy on recorded spot markets, beside published rules."""
