@@ -595,6 +595,8 @@ class PolicySettings:
     backoff_max_seconds: int = 300
     launch_seconds: int = 180
     """How long a launch takes until useful work, as long as none was seen."""
+    return_pause_seconds: int = 900
+    """How long a job on on-demand leaves spot alone after an end there; as long as its node is avoided."""
     on_demand_reserve_seconds: int = 120
     """Default reserve before the deadline when the job names none: provision, pull, restore."""
 

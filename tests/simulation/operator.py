@@ -22,6 +22,7 @@ from spot_operator.credentials import Credentials
 from spot_operator.kube import Kube, KubeError
 from spot_operator.leadership import KubeLease
 from spot_operator.lease import Elector, LostLease
+from spot_operator.model import PolicySettings
 from spot_operator.settings import LeaseSettings, Settings
 
 NAMESPACE = "system"
@@ -30,6 +31,8 @@ SLOWEST_SECONDS = 20
 SETTINGS = Settings(
     namespace=NAMESPACE,
     lease=LeaseSettings(duration_seconds=15, renew_deadline_seconds=10, retry_seconds=3),
+    # The model's jobs take minutes, not days.
+    policy=PolicySettings(launch_seconds=60, on_demand_reserve_seconds=60, return_pause_seconds=20),
 )
 
 

@@ -149,7 +149,7 @@ def draw(seed: int) -> Schedule:
             fallback=rng.choice(FALLBACKS),
             backoff_limit=rng.choice([1, 2, 6]),
             window_seconds=rng.choice([3600, 3600, 60]),
-            deadline_seconds=rng.choice([None, None, 400, 1500]),
+            deadline_seconds=rng.choice([None, None, 400, 600, 1500]),
             has_volume=rng.random() < 0.2,
             fails_on_sigterm_code=rng.random() < 0.2,
             at_sigterm=rng.choice(["dies", "goes on", "exits with 0"]),

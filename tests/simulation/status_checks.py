@@ -19,7 +19,7 @@ AT_ONCE = {"Interruption", "NodeLost", "CapacityChange"}
 CHARGED = {"Failure", "OutOfMemory"}
 MAX_FREE_STOPS = 2
 """A program may stop itself so often in a row without progress, and not be charged."""
-RESERVE_SECONDS = 120.0
+RESERVE_SECONDS = 60.0
 CLOCKS_SECONDS = 5.0
 
 Check = Callable[[Object, World], str]

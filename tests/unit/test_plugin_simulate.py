@@ -88,7 +88,6 @@ team-a/digits: 10h of work, deadline after 12h
 
 Auto would be on time in 100% of the runs instead of 0%, and cost 34% less (15.47 instead of 23.47).
 20 runs say no more than that Rules is on time in 0% to 16.1% of all cases; --runs 1000 says more.
-note: this version of the operator does not accept Auto yet
 note: Rules goes to on-demand 2m before it must, and a start takes up to 7m: set beforeDeadlineSeconds to 420
 """
 

@@ -10,7 +10,6 @@ because of this; after an end on spot nothing is asked for a while, so nothing f
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import inf
-from typing import Final
 
 from spot_operator.decide import auto, handover
 from spot_operator.decide.draft import Draft
@@ -27,9 +26,6 @@ from spot_operator.model import (
 from spot_operator.names import CapacityType, Reason, StopReason
 from spot_operator.policy import Action, Running, Why, choose, explain
 from spot_operator.policy import Choice as PolicyChoice
-
-PAUSE: Final = timedelta(minutes=15)
-"""After an end on spot; as long as its node is avoided."""
 
 
 def resume_predecessor(draft: Draft) -> Draft:
@@ -96,7 +92,8 @@ def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
 
 def _pause_end(draft: Draft) -> datetime:
     ends = [r.time for r in draft.status.recent_restarts if r.capacity_type is CapacityType.SPOT]
-    return max(ends, default=draft.now - PAUSE) + PAUSE
+    pause = timedelta(seconds=draft.settings.return_pause_seconds)
+    return max(ends, default=draft.now - pause) + pause
 
 
 def _follow(draft: Draft, predecessor: Gang, candidate: Gang) -> Draft:
