@@ -4,7 +4,7 @@ PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint soak simulate check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint bench-operator soak simulate check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -47,10 +47,13 @@ bench-checkpoint: ## Measure checkpoints beside their peers (8 minutes; BENCH_FL
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH=bench:trainer:tests/support \
 		.venv-bench/bin/python -m checkpoint $(BENCH_FLAGS)
 
+bench-operator: prepare ## Measure the operator beside the Job controller (25 minutes; BENCH_FLAGS=--jobs 100)
+	@PYTHONPATH=bench:hack:operator:trainer $(PYTHON) -m operator_bench $(BENCH_FLAGS)
+
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak bench/checkpoint
+	@$(PYTHON) -m mypy operator/spot_operator trainer/spot_trainer hack/localcluster hack/demo hack/soak bench/checkpoint bench/operator_bench
 	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 
