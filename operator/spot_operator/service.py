@@ -82,6 +82,7 @@ class Service:
             monotonic=time.monotonic,
         )
         self._health.queue_lateness = self._core.queue.lateness
+        self._health.queue_depth = self._core.queue.depth
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
