@@ -28,7 +28,7 @@ class Backoffs:
 
 
 class NoDiffs(kopf.DiffBaseStorage):
-    """Nobody asks kopf what has changed; finding out would copy every object of every event, several times."""
+    """Nobody asks kopf what has changed; finding out would copy every object of every event."""
 
     def build(self, *, body: Any, extra_fields: Any = None) -> Any:
         return {}
