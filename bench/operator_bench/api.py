@@ -74,8 +74,18 @@ class Api:
     async def patch(self, path: str, body: Json) -> Any:
         return await self.request("PATCH", path, body, type=MERGE_PATCH)
 
-    async def delete(self, path: str, *, propagation: str = "Background") -> Any:
-        return await self.request("DELETE", path, {"propagationPolicy": propagation})
+    async def delete(self, path: str) -> Any:
+        return await self.request("DELETE", path, {"propagationPolicy": "Background"})
+
+    async def delete_all(self, collection: str) -> None:
+        """Ask for it again as long as the server needs more time than it gives itself."""
+        while True:
+            try:
+                await self.delete(collection)
+                return
+            except ApiError as error:
+                if error.status != 504:
+                    raise
 
     async def create_all(self, requests: Iterable[tuple[str, Json]]) -> None:
         """As many at once as there are connections; encoded before the first is sent."""
@@ -109,6 +119,13 @@ class Api:
     async def is_empty(self, path: str) -> bool:
         joint = "&" if "?" in path else "?"
         return not (await self.get(f"{path}{joint}limit=1", accept=NAMES_ONLY))["items"]
+
+    async def post(self, url: str, token: str, body: Json) -> None:
+        """To a server in the cluster's network whose certificate is not looked at."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self._session.post(url, json=body, headers=headers, ssl=False) as answer:
+            if answer.status >= 300:
+                raise ApiError(answer.status, await answer.text())
 
     async def text(self, url: str) -> str:
         """A page of plain HTTP in the cluster's network; empty: nobody answers."""

@@ -21,6 +21,7 @@ from checkpoint.measure import say
 from localcluster import Cluster, ClusterConfig
 from localcluster.api import ApiError
 from localcluster.cache import Cache
+from localcluster.cleanup import remove_tree
 from localcluster.fabric import GATEWAY
 from localcluster.paths import ClusterPaths, cluster_paths
 from localcluster.processes import children_of
@@ -118,9 +119,9 @@ class Lab:
     async def remove_all(self, namespace: str, collection: str) -> None:
         """Delete all jobs of the namespace; returns when their pods are gone."""
         pods = PODS.format(namespace)
-        await self.api.delete(collection)
+        await self.api.delete_all(collection)
         # The garbage collector learns of a new kind only after half a minute.
-        await self.api.delete(pods)
+        await self.api.delete_all(pods)
 
         async def is_so() -> bool:
             return await self.api.is_empty(collection) and await self.api.is_empty(pods)
@@ -199,6 +200,8 @@ def open_place(progress: Progress) -> Iterator[Place]:
         finally:
             fake.kill()
             fake.wait()
+    # After a failure the logs stay, where `Cluster.down` leaves them.
+    remove_tree(cluster.paths.data)
 
 
 def _audit_log(paths: ClusterPaths) -> Path:

@@ -35,13 +35,13 @@ class Replica:
 
     def __init__(self, api: Api, inside: int, kubeconfig: Path, log: Path, number: int) -> None:
         self._api, self._inside, self._kubeconfig, self._log = api, inside, kubeconfig, log
-        self._metrics_port = 8080 + number
+        self._metrics_port, self._status_port = 8080 + number, 8443 + number
         self._environ = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'trainer'}",
             "SPOT_OPERATOR_NAMESPACE": NAMESPACE,
             "SPOT_OPERATOR_STATUS_HOST": "127.0.0.1",
-            "SPOT_OPERATOR_STATUS_PORT": str(8443 + number),
+            "SPOT_OPERATOR_STATUS_PORT": str(self._status_port),
             "SPOT_OPERATOR_METRICS_PORT": str(self._metrics_port),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,6 +97,11 @@ class Replica:
                 name = series.partition("{")[0]
                 sums[name] = sums.get(name, 0.0) + float(value)
         return sums
+
+    async def report(self, namespace: str, job: str, token: str, body: Mapping[str, object]) -> None:
+        """A progress report, as a pod sends it."""
+        path = f"/v1alpha1/namespaces/{namespace}/spottrainingjobs/{job}/status"
+        await self._api.post(f"https://127.0.0.1:{self._status_port}{path}", token, body)
 
     def rss_bytes(self) -> int:
         return rss_bytes(self.pid)
