@@ -98,7 +98,10 @@ async def interrupt_all(lab: Lab, side: Side) -> dict[str, float]:
 
 async def evict_one_by_one(lab: Lab, side: Side, names: list[str]) -> dict[str, float]:
     """Evict the pods of fresh jobs in turn: for each job the seconds to its replacement."""
+    lab.forget()
+    began = time.time()
     await lab.api.create_all((side.collection, side.make(name)) for name in names)
+    await _wait_for_creations(lab, side, began, set(names), "created")
     await lab.wait_until_running(side.namespace)
     await lab.wait_until_settled()
     jobs = {
