@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from checkpoint import local, notice, overhead, report, s3, stall, states
-from checkpoint.measure import Measure, say
+from checkpoint.measure import Measure, as_table, say
 from spot_trainer import snapshot as snapshots
 
 PARTS = ("stall", "save", "restore", "s3", "overhead", "notice")
@@ -45,7 +45,7 @@ def main() -> None:
                 measures += parts[part]()
                 # After each part: what was measured is not lost if a later part fails.
                 report.write(measures, out, num_bytes=num_bytes)
-    print(report.as_table(measures))
+    print(as_table(measures))
     say(f"written: {out / 'checkpoint.json'} and {out / 'checkpoint.png'}")
 
 

@@ -76,6 +76,19 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None else float(f"{number:.4g}")
 
 
+def as_table(measures: Sequence[Measure]) -> str:
+    """For the terminal: a line for each measure, and its peers below it."""
+    lines = []
+    for each in measures:
+        value = each.skipped or ("" if each.value is None else f"{each.value:.4g} {each.unit}")
+        ratio = "" if each.ratio is None else f"{each.ratio:.2f}x"
+        goal = "" if each.goal is None else str(each.goal)
+        verdict = {True: "met", False: "MISSED", None: ""}[each.met]
+        lines.append(f"{each.name:<62} {value:>14} {ratio:>8}  {goal:<34} {verdict}".rstrip())
+        lines += [f"    {peer:<58} {other:>9.4g}" for peer, other in each.against.items()]
+    return "\n".join(lines)
+
+
 @dataclass(frozen=True)
 class Cost:
     """Of one run of a contender."""

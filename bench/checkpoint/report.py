@@ -36,18 +36,6 @@ def write(measures: Sequence[Measure], folder: Path, *, num_bytes: int) -> None:
     plot(measures, folder / "checkpoint.png")
 
 
-def as_table(measures: Sequence[Measure]) -> str:
-    lines = []
-    for each in measures:
-        value = each.skipped or ("" if each.value is None else f"{each.value:.4g} {each.unit}")
-        ratio = "" if each.ratio is None else f"{each.ratio:.2f}x"
-        goal = "" if each.goal is None else str(each.goal)
-        verdict = {True: "met", False: "MISSED", None: ""}[each.met]
-        lines.append(f"{each.name:<62} {value:>14} {ratio:>8}  {goal:<34} {verdict}".rstrip())
-        lines += [f"    {peer:<58} {other:>9.4g}" for peer, other in each.against.items()]
-    return "\n".join(lines)
-
-
 def plot(measures: Sequence[Measure], path: Path) -> None:
     """One panel of bars for each measure that has peers; what has the same name stands together."""
     panels: dict[str, list[Measure]] = {}

@@ -27,7 +27,7 @@ _SOURCE = Path(__file__).parent / "kube"
 _COMPONENTS = (
     "etcd", "coredns", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet",
 )  # fmt: skip
-_BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-tags", "selinux,notest,grpcnotrace")
+BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-tags", "selinux,notest,grpcnotrace")
 
 
 class Binaries:
@@ -39,11 +39,11 @@ class Binaries:
 
     def kube(self) -> Path:
         """The directory with the components' names (links to one binary) and `pause`."""
-        key = digest(digest_files([_SOURCE], relative_to=_SOURCE), *_BUILD_FLAGS, linker_flags())
+        key = digest(digest_files([_SOURCE], relative_to=_SOURCE), *BUILD_FLAGS, linker_flags())
         return self._cache.entry("kube", key, self._build_kube)
 
     def kube_is_cached(self) -> bool:
-        key = digest(digest_files([_SOURCE], relative_to=_SOURCE), *_BUILD_FLAGS, linker_flags())
+        key = digest(digest_files([_SOURCE], relative_to=_SOURCE), *BUILD_FLAGS, linker_flags())
         return self._cache.path("kube", key).is_dir()
 
     def kubectl(self) -> Path:
@@ -63,22 +63,14 @@ class Binaries:
 
     def _build_kube(self, target: Path) -> None:
         log = self._logs / "go-build.log"
-        go = self._go()
-        environment = {
-            "CGO_ENABLED": "0",
-            "GOTOOLCHAIN": "local",
-            "GOFLAGS": "-mod=readonly",
-            # The collector costs a tenth of the build; the limit keeps small machines alive.
-            "GOGC": "off",
-            "GOMEMLIMIT": f"{_memory_gib() // 4 or 1}GiB",
-        }
+        go = self.go()
         for package, name, flags in ((".", "kube", linker_flags()), ("./pause", "pause", "-s -w")):
-            run(go, "build", *_BUILD_FLAGS, "-ldflags", flags, "-o", target / name, package,
-                log=log, env=environment, cwd=_SOURCE)  # fmt: skip
+            run(go, "build", *BUILD_FLAGS, "-ldflags", flags, "-o", target / name, package,
+                log=log, env=build_environment(), cwd=_SOURCE)  # fmt: skip
         for component in _COMPONENTS:
             (target / component).symlink_to("kube")
 
-    def _go(self) -> Path:
+    def go(self) -> Path:
         """The machine's Go if it is new enough, else one from PyPI."""
         wanted = _go_version((_SOURCE / "go.mod").read_text())
         found = shutil.which("go")
@@ -132,6 +124,18 @@ def linker_flags() -> str:
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     settings = [f"-X {package}.{key}={value}" for package in packages for key, value in values.items()]
     return " ".join(["-s -w", *settings])
+
+
+def build_environment() -> dict[str, str]:
+    """For `go build`: exactly the locked versions, and this Go."""
+    return {
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly",
+        # The collector costs a tenth of the build; the limit keeps small machines alive.
+        "GOGC": "off",
+        "GOMEMLIMIT": f"{_memory_gib() // 4 or 1}GiB",
+    }
 
 
 def _go_version(text: str) -> tuple[int, ...]:

@@ -29,6 +29,8 @@ def control_plane_spec(
         "kube-controller-manager": _controller_manager_flags(paths, config),
         "kube-scheduler": _scheduler_flags(paths),
     }
+    for name, more in config.flags.items():
+        flags[name] |= more
     if config.nodes:
         flags["coredns"] = {"conf": str(paths.data / "Corefile")}
     programs = [

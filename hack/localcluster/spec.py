@@ -1,5 +1,6 @@
 """What a user asks for: nodes, and the knobs of the cluster. Pure data, checked when it is made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -113,6 +114,8 @@ class ClusterConfig:
     """Silence after which a node is Ready=Unknown (Kubernetes' default of 50 s is slow in tests)."""
     unreachable_toleration_seconds: int = 300
     """What admission gives pods without an own toleration (Kubernetes' default)."""
+    flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """More flags of a component of the control plane, by its name; they win over ours."""
     cache_root: Path | None = None
     """`None` means `$SPOT_CACHE_DIR` or the user's cache directory."""
 
@@ -121,6 +124,8 @@ class ClusterConfig:
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names):
             raise LocalClusterError(f"two nodes have the same name: {', '.join(names)}")
+        if strange := set(self.flags) - set(COMPONENT_NAMES):
+            raise LocalClusterError(f"no components: {sorted(strange)}; known: {COMPONENT_NAMES}")
         if unknown := set(self.images) - set(IMAGE_NAMES):
             raise LocalClusterError(f"unknown images {sorted(unknown)}; known: {IMAGE_NAMES}")
 
@@ -131,3 +136,4 @@ class ClusterConfig:
 
 
 IMAGE_NAMES = ("python-base", "torch-base", "operator", "trainer")
+COMPONENT_NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")

@@ -151,36 +151,52 @@ class PodBook:
     def __init__(self) -> None:
         self._pods: dict[str, JobPod] = {}
         self._last_seen: OrderedDict[str, tuple[str, Json]] = OrderedDict()
+        self._seen_of: dict[str, dict[str, None]] = {}
+        """UID of a job -> UIDs of its pods in `_last_seen`, in the order of their first sight."""
 
     def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
-        """Take in a watch event: the job it belongs to, and whether the pod has just ended."""
+        """Take in a watch event: the job that should look because of it; whether the pod has just ended."""
         metadata = pod["metadata"]
         owner = controller_of(pod)
         if owner is None:
             return None, False
         key = (metadata["namespace"], owner["name"])
+        is_news = deleted or not self._is_known(metadata)
         self._remember(pod, owner["uid"])
         if deleted or is_terminal(pod):
-            return key, self._pods.pop(metadata["uid"], None) is not None
+            return key if is_news else None, self._pods.pop(metadata["uid"], None) is not None
         self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
-        return key, False
+        return key if is_news else None, False
+
+    def _is_known(self, metadata: Json) -> bool:
+        """Whether this very version of the pod was heard before."""
+        version = metadata.get("resourceVersion")
+        seen = self._last_seen.get(metadata["uid"])
+        return (
+            version is not None and seen is not None and seen[1]["metadata"].get("resourceVersion") == version
+        )
 
     def last_seen(self, job_uid: str) -> tuple[Json, ...]:
         """The newest state that the watch showed of each of the job's pods, gone ones included."""
-        return tuple(pod for owner, pod in self._last_seen.values() if owner == job_uid)
+        return tuple(self._last_seen[uid][1] for uid in self._seen_of.get(job_uid, ()))
 
     def _remember(self, pod: Json, job_uid: str) -> None:
         uid = pod["metadata"]["uid"]
         self._last_seen[uid] = (job_uid, _facts(pod))
         self._last_seen.move_to_end(uid)
+        self._seen_of.setdefault(job_uid, {})[uid] = None
         while len(self._last_seen) > LAST_SEEN_PODS:
-            self._last_seen.popitem(last=False)
+            oldest, (owner, _) = self._last_seen.popitem(last=False)
+            del self._seen_of[owner][oldest]
+            if not self._seen_of[owner]:
+                del self._seen_of[owner]
 
-    def replace_all(self, pods: Iterable[Json]) -> None:
-        """Take in a complete listing."""
-        self._pods = {}
-        for pod in pods:
-            self.hear(pod)
+    def replace_all(self, pods: Iterable[Json]) -> frozenset[JobKey]:
+        """Take in a complete listing; the jobs whose pods differ from what was heard."""
+        before, self._pods = self._pods, {}
+        changed = {self.hear(pod)[0] for pod in pods}
+        gone = {before[uid].key for uid in before.keys() - self._pods.keys()}
+        return frozenset(gone.union(key for key in changed if key is not None))
 
     def get(self, uid: str) -> JobPod | None:
         return self._pods.get(uid)

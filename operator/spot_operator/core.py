@@ -6,18 +6,20 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.decide.signals import has_stop_signal
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube
 from spot_operator.names import LABEL_JOB_UID
 from spot_operator.observe import Observer
 from spot_operator.reconcile import Reconciler
 from spot_operator.reports import ReportBook
 from spot_operator.settings import Settings
+from spot_operator.views import controller_of, is_terminal
 from spot_operator.workqueue import WorkQueue
 
 
@@ -64,22 +66,44 @@ class Core:
             self.reconciler.reconcile, workers=settings.workers, jitter=jitter
         )
 
-    async def list_all(self) -> None:
-        """Look at everything: what a watch has lost is found here. Raises KubeError."""
-        for key in self.nodes.replace_all(await self._kube.list(NODES)):
-            self.queue.wake(key)
+    async def list_all(self, *, spread_seconds: float = 0.0) -> None:
+        """Look at everything: what a watch has lost is found here. Raises KubeError.
+
+        A job in which the listing shows nothing new is looked at some time within `spread_seconds`.
+        """
+        woken = set(self.nodes.replace_all(await self._kube.list(NODES)))
         pods: list[dict[str, Any]] = []
+        jobs: dict[JobKey, str] = {}
         for namespace in self._settings.watch_namespaces or (None,):
             pods += await self._kube.list(PODS, namespace, labels=LABEL_JOB_UID)
             for job in await self._kube.list(JOBS, namespace):
-                self.queue.wake((job["metadata"]["namespace"], job["metadata"]["name"]))
-        self.pods.replace_all(pods)
+                metadata = job["metadata"]
+                jobs[metadata["namespace"], metadata["name"]] = metadata["resourceVersion"]
+        woken |= self.pods.replace_all(pods)
+        woken |= {key for key, version in jobs.items() if not self.reconciler.has_seen(key, version)}
+        # A stop must not wait for a thousand looks that find nothing to do.
+        pressing = self._pressing(pods)
+        for key in sorted(woken, key=lambda key: (key not in pressing, key)):
+            self.queue.wake(key)
+        for number, key in enumerate(jobs):
+            self.queue.wake(key, spread_seconds * number / len(jobs))
+
+    def _pressing(self, pods: Iterable[Json]) -> frozenset[JobKey]:
+        """Jobs with a pod that has ended, or whose node is going or gone."""
+
+        def is_pressing(pod: Json) -> bool:
+            name = pod.get("spec", {}).get("nodeName")
+            node = self.nodes.get(name) if name else None
+            return is_terminal(pod) or bool(name and (node is None or has_stop_signal(node)))
+
+        owners = ((pod, controller_of(pod)) for pod in pods if is_pressing(pod))
+        return frozenset((pod["metadata"]["namespace"], owner["name"]) for pod, owner in owners if owner)
 
     # What the watches deliver is put where it belongs. An event that never comes costs latency,
     # not correctness; so none of these waits or fails.
 
     def hear_job(self, key: JobKey, resource_version: str, *, deleted: bool = False) -> None:
-        if deleted or not self.reconciler.is_own_write(key, resource_version):
+        if deleted or not self.reconciler.has_seen(key, resource_version):
             self.queue.wake(key)
 
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:

@@ -21,6 +21,7 @@ class Health:
     def __init__(self, *, is_leading: Callable[[], bool]) -> None:
         self._is_leading = is_leading
         self.queue_lateness: Callable[[], float] = lambda: 0.0
+        self.queue_depth: Callable[[], int] = lambda: 0
         self.is_started = False
         """Ready to take over, or to lead."""
         self.is_watching = False
@@ -47,4 +48,5 @@ class Health:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         metrics.LEADER.set(self._is_leading())
+        metrics.QUEUE_DEPTH.set(self.queue_depth())
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})

@@ -12,11 +12,15 @@ itself at once, because whatever it still has in flight belongs to the past.
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from spot_operator.kube import AlreadyExists, Conflict, KubeError, NotFound
 from spot_operator.logs import Log
 from spot_operator.settings import LeaseSettings
+
+LOOKS_PER_RENEWAL: Final = 4
+"""A stand-by counts the age of a record from its own first sight of it, so what it sees late it takes
+over late; a look is one small read."""
 
 _log = Log(__name__)
 
@@ -55,6 +59,7 @@ class Elector:
         self._leading_until = float("-inf")
         self._seen: tuple[str, str] | None = None
         self._seen_at = float("-inf")
+        self._stale_at = float("-inf")
 
     def is_leading(self) -> bool:
         return self._monotonic() < self._leading_until
@@ -62,8 +67,14 @@ class Elector:
     async def acquire(self) -> None:
         """Return when the Lease is ours."""
         while not await self._attempt(self._try_acquire):  # noqa: ASYNC110 (other processes set no event)
-            await asyncio.sleep(self._settings.retry_seconds)
+            await asyncio.sleep(self._until_next_look())
         _log.info("leading", identity=self._identity)
+
+    def _until_next_look(self) -> float:
+        """Of a stand-by: not later than when the record that it saw last becomes stale."""
+        period = self._settings.retry_seconds / LOOKS_PER_RENEWAL
+        rest = self._stale_at - self._monotonic()
+        return min(period, rest) if rest > 0 else period
 
     async def hold(self) -> None:
         """Renew for ever.
@@ -129,7 +140,8 @@ class Elector:
         if record != self._seen:
             self._seen, self._seen_at = record, self._monotonic()
         duration = float(spec.get("leaseDurationSeconds") or self._settings.duration_seconds)
-        return self._monotonic() < self._seen_at + duration
+        self._stale_at = self._seen_at + duration
+        return self._monotonic() < self._stale_at
 
     def _spec(
         self, transitions: int, previous: dict[str, Any] | None = None, fresh: bool = True

@@ -82,7 +82,7 @@ class Reconciler:
         self._refusals: dict[JobKey, PodRefusal] = {}
         self._creations: dict[JobKey, Creations] = {}
         self._last_write: dict[JobKey, float] = {}
-        self._own_version: dict[JobKey, str] = {}
+        self._seen_version: dict[JobKey, str] = {}
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
 
@@ -95,6 +95,7 @@ class Reconciler:
             metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
             return None
         self._know(key, job["metadata"]["uid"])
+        self._seen_version[key] = job["metadata"]["resourceVersion"]
 
         observation = self._recall(key, await self._observer.observe(job, self._refusals.get(key)))
         decision = decide(observation, self._clock(), self._policy)
@@ -134,7 +135,7 @@ class Reconciler:
         # resourceVersion of the look makes it fail if anybody, a newer leader included, was faster.
         stored = await self._kube.replace(JOBS, {**job, "status": body}, subresource="status")
         self._last_write[key] = self._monotonic()
-        self._own_version[key] = stored["metadata"]["resourceVersion"]
+        self._seen_version[key] = stored["metadata"]["resourceVersion"]
         metrics.STATUS_WRITES.labels(change).inc()
         tally(observation.status, decision.status)
         return True, None
@@ -214,9 +215,9 @@ class Reconciler:
             waits.append(max(decision.next_look.total_seconds(), 0.05))
         return min(waits, default=None)
 
-    def is_own_write(self, key: JobKey, resource_version: str) -> bool:
-        """Whether a watch event only echoes this process's last status write."""
-        return self._own_version.get(key) == resource_version
+    def has_seen(self, key: JobKey, resource_version: str) -> bool:
+        """Whether this version of the job is what the last look read or wrote."""
+        return self._seen_version.get(key) == resource_version
 
     def pod_ended(self, key: JobKey) -> None:
         """A pod of the job was heard to have ended: the time to its replacement counts from now."""
@@ -238,7 +239,7 @@ class Reconciler:
         self._refusals.pop(key, None)
         self._creations.pop(key, None)
         self._last_write.pop(key, None)
-        self._own_version.pop(key, None)
+        self._seen_version.pop(key, None)
         self._answers.pop(key, None)
         self._pod_ended.pop(key, None)
         self._nodes.place(key, ())

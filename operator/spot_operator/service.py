@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import kopf
@@ -82,6 +83,7 @@ class Service:
             monotonic=time.monotonic,
         )
         self._health.queue_lateness = self._core.queue.lateness
+        self._health.queue_depth = self._core.queue.depth
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -126,7 +128,9 @@ class Service:
         self._health.is_watching = True
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._core.queue.run())
-            parts.create_task(self._repeat("listing", self._settings.resync_seconds, self._core.list_all))
+            period = self._settings.resync_seconds
+            spread = partial(self._core.list_all, spread_seconds=period)
+            parts.create_task(self._repeat("listing", period, spread))
             if self._settings.status_address:
                 parts.create_task(
                     self._repeat("certificates", CERTIFICATE_CHECK_SECONDS, self._certificates.ensure)

@@ -12,7 +12,6 @@ import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from spot_operator import metrics
 from spot_operator.kube import KubeError
 from spot_operator.logs import Log
 
@@ -57,6 +56,11 @@ class WorkQueue(Generic[K]):
         heapq.heappush(self._heap, (due, next(self._order), key))
         self._changed.set()
 
+    def depth(self) -> int:
+        """How many keys are due for a look and have to wait for a worker."""
+        now = asyncio.get_running_loop().time()
+        return sum(1 for due in self._due.values() if due <= now)
+
     def lateness(self) -> float:
         """Seconds by which the most overdue waiting key is late; 0 when none is."""
         now = asyncio.get_running_loop().time()
@@ -74,9 +78,7 @@ class WorkQueue(Generic[K]):
     async def _next(self) -> K:
         while True:
             self._changed.clear()
-            now = asyncio.get_running_loop().time()
-            key, wait = self._pop(now)
-            metrics.QUEUE_DEPTH.set(sum(1 for due in self._due.values() if due <= now))
+            key, wait = self._pop(asyncio.get_running_loop().time())
             if key is not None:
                 return key
             try:

@@ -163,7 +163,7 @@ class OperatorProcess:
         while True:
             await asyncio.sleep(SETTINGS.resync_seconds)
             try:
-                await core.list_all()
+                await core.list_all(spread_seconds=SETTINGS.resync_seconds)
             except KubeError:
                 continue
 

@@ -91,6 +91,19 @@ async def test_dead_leader_is_replaced_within_the_duration_and_one_retry() -> No
     assert store.spec["leaseTransitions"] == 1
 
 
+async def test_a_leader_that_renewed_and_died_is_replaced_a_fraction_of_a_retry_after_the_duration() -> None:
+    store = ScriptedStore()
+    dying, second = make_elector(store, "a"), make_elector(store, "b")
+    await dying.acquire()
+    holding, waiting = asyncio.create_task(dying.hold()), asyncio.create_task(second.acquire())
+    await asyncio.sleep(5 * SETTINGS.retry_seconds + 0.001)  # just after a renewal
+    holding.cancel()
+    died = asyncio.get_running_loop().time()
+    await waiting
+    waited = asyncio.get_running_loop().time() - died
+    assert waited <= SETTINGS.duration_seconds + SETTINGS.retry_seconds / 4
+
+
 async def test_released_lease_is_taken_at_the_next_look() -> None:
     store = ScriptedStore()
     first, second = make_elector(store, "a"), make_elector(store, "b")

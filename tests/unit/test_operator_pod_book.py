@@ -47,3 +47,24 @@ def test_only_what_a_view_needs_is_kept() -> None:
     (seen,) = book.last_seen("job")
     assert "annotations" not in seen["metadata"]
     assert seen["spec"] == {"nodeName": "spot-a", "containers": [{"name": "trainer"}]}
+
+
+def version(number: int, **changes: Any) -> dict[str, Any]:
+    made = pod("a", **changes)
+    made["metadata"]["resourceVersion"] = str(number)
+    return made
+
+
+def test_a_version_that_was_heard_wakes_nobody_again() -> None:
+    book = PodBook()
+    assert book.hear(version(1))[0] == ("team", "digits")
+    assert book.hear(version(1))[0] is None
+    assert book.hear(version(2))[0] == ("team", "digits")
+
+
+def test_a_listing_tells_whose_pods_differ_from_what_was_heard() -> None:
+    book = PodBook()
+    book.hear(version(1))
+    assert book.replace_all([version(1)]) == frozenset()
+    assert book.replace_all([version(2)]) == {("team", "digits")}
+    assert book.replace_all([]) == {("team", "digits")}
