@@ -288,6 +288,8 @@ class Restart:
     lost_steps: int | None = None
     lost_seconds: float | None = None
     exit_code: int | None = None
+    ran: bool = True
+    """Its program had started."""
     node_name: str | None = None
     node_uid: str | None = None
     """Kept so that a verdict can be upgraded when the node turns out to be gone."""
@@ -388,6 +390,8 @@ class JobStatus:
     """The highest incarnation ever intended; rises on every launch, never falls."""
     claims: bool = False
     """A container of this job has shown that it speaks the store's claim protocol."""
+    template_fingerprint: str = ""
+    """Of the template that was launched last: another one has shown nothing yet."""
     capacity: CapacityStatus | None = None
     gang: Gang | None = None
     predecessor: Gang | None = None

@@ -98,6 +98,7 @@ class Reason(StrEnum):
     RESUMED = "Resumed"
     RUNNING = "Running"
     SCHEDULED = "Scheduled"
+    SCHEDULING_GATED = "SchedulingGated"
     SETTLING = "Settling"
     SPOT_FIRST = "SpotFirst"
     SPOT_NOT_CHEAPER = "SpotNotCheaper"

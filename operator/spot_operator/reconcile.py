@@ -141,6 +141,8 @@ class Reconciler:
         return True, None
 
     def _remember(self, key: JobKey, observation: Observation, decision: Decision, results: Results) -> None:
+        if observation.status.checkpoint is not None and decision.status.checkpoint is None:
+            self._reports.forget(observation.uid)  # of another store; it would come back with the next report
         metrics.JOBS.set(key, decision.status.phase)
         metrics.RECONCILES.labels("error" if results.errors else "ok").inc()
         creations = self._creations.get(key)

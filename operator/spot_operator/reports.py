@@ -60,7 +60,7 @@ def _newer(new: V | None, old: V | None) -> V | None:
 def merge_reports(old: Report, old_launch: int, new: Report, new_launch: int) -> Report:
     """What is known after `new`, given what was known before it."""
     if new_launch < old_launch:
-        merged = old
+        merged = replace(old, received=max(old.received, new.received))
     elif new_launch > old_launch:
         merged = new
     else:

@@ -19,6 +19,7 @@ K = TypeVar("K", bound=Hashable)
 
 BACKOFF_BASE_SECONDS: Final = 0.25
 BACKOFF_MAX_SECONDS: Final = 30.0
+SPARE_ENTRIES: Final = 64
 
 _log = Log(__name__)
 
@@ -54,7 +55,14 @@ class WorkQueue(Generic[K]):
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, next(self._order), key))
+        if len(self._heap) > 2 * len(self._due) + SPARE_ENTRIES:
+            self._forget_superseded()
         self._changed.set()
+
+    def _forget_superseded(self) -> None:
+        """A look far ahead that an earlier one has replaced would stay until its time had come."""
+        self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+        heapq.heapify(self._heap)
 
     def depth(self) -> int:
         """How many keys are due for a look and have to wait for a worker."""

@@ -30,7 +30,7 @@ def no_launch_is_put_off_without_a_reason(job: Object, _: World) -> str:
     if not status.get("nextLaunchTime"):
         return ""
     newest = (status.get("recentRestarts") or [{}])[-1]
-    if newest.get("cause") in AT_ONCE:
+    if newest.get("cause") in AT_ONCE and newest.get("ran", True):
         return f"the next launch waits although the last incarnation ended by {newest['cause']}"
     return ""
 

@@ -223,7 +223,7 @@ def test_a_container_that_never_reports_works_when_it_has_started() -> None:
 
 
 def test_a_loss_with_nothing_to_repeat_speaks_for_the_notice() -> None:
-    progress = Progress(step=100, durable_step=100, total_steps=200, steps_per_second=1.0)
+    progress = Progress(step=100, durable_step=100, total_steps=200, steps_per_second=1.0, incarnation=1)
     status = make_status(progress=progress)
     gone = make_observation(status=status, pods=(make_ended_pod(143),), nodes={"spot-a": None})
     assert step(gone).status.notices == Notices(landed=1, seen=1)

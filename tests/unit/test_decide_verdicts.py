@@ -203,7 +203,8 @@ def test_row_9_node_object_gone() -> None:
 
 
 def test_row_9_a_new_node_of_the_same_name_is_not_the_pods_node() -> None:
-    restart = verdict(make_observation(nodes={"spot-a": make_node(uid="another")}))
+    another = make_node(uid="another", boot_id="boot-2")
+    restart = verdict(make_observation(nodes={"spot-a": another}))
     assert restart.row == "9"
 
 
@@ -314,6 +315,49 @@ def test_row_22_an_exit_that_was_seen_before_the_removal_counts() -> None:
     later = decide(gone, NOW + seconds(8), SETTINGS).status
     done = decide(replace(gone, status=later), NOW + seconds(20), SETTINGS).status
     assert done.phase is Phase.COMPLETE
+
+
+def test_row_9_a_node_that_was_registered_again_by_the_same_machine_is_no_loss() -> None:
+    again = make_observation(nodes={"spot-a": make_node(uid="another")})
+    decision = decide(again, NOW, SETTINGS)
+    assert (decision.status.recent_restarts, decision.actions) == ((), ())
+    assert decision.status.gang is not None
+    assert decision.status.gang.pods[0].node_uid == "another"
+
+
+@pytest.mark.parametrize(
+    ("reason", "row"), [("Evicted", "13"), ("DeadlineExceeded", "16")], ids=["its own limit", "its deadline"]
+)
+def test_an_exit_0_of_a_pod_that_its_kubelet_stopped_completes_nothing(reason: str, row: str) -> None:
+    message = 'Usage of EmptyDir volume "x" exceeds the limit'
+    pod = make_ended_pod(0, status_reason=reason, status_message=message)
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == (row, Cause.FAILURE, True)
+
+
+def test_row_14_a_pod_that_a_node_under_pressure_did_not_take() -> None:
+    pod = make_pod(
+        phase="Failed",
+        status_reason="Evicted",
+        status_message="Pod was rejected: The node had condition: [DiskPressure]. ",
+        trainer=ContainerView(),
+        started_any_container=False,
+    )
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("14", Cause.INFRASTRUCTURE, False)
+
+
+@pytest.mark.parametrize("code", [1, 137, 143])
+def test_row_18_whatever_a_program_ends_with_after_its_deletion_is_not_charged(code: int) -> None:
+    pod = make_ended_pod(code, deletion_timestamp=NOW + seconds(20), deletion_grace_seconds=30)
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("18", Cause.VOLUNTARY_EVICTION, False)
+
+
+def test_row_8_a_disruption_by_somebody_unknown_is_not_charged() -> None:
+    pod = make_ended_pod(1, conditions=disrupted("DeletionBySomeNewController"))
+    restart = verdict(make_observation(pods=(pod,)))
+    assert (restart.row, restart.cause, restart.charged) == ("8", Cause.VOLUNTARY_EVICTION, False)
 
 
 def test_row_12_node_pressure_is_not_charged() -> None:
@@ -469,6 +513,8 @@ def test_garbage_in_the_termination_message_is_no_outcome() -> None:
 
 
 def test_lost_steps_are_counted_from_the_last_durable_one() -> None:
-    progress = replace(make_status().progress, step=150, durable_step=100, steps_per_second=10.0)
+    progress = replace(
+        make_status().progress, step=150, durable_step=100, steps_per_second=10.0, incarnation=1
+    )
     restart = verdict(make_observation(status=make_status(progress=progress), nodes={"spot-a": None}))
     assert (restart.lost_steps, restart.lost_seconds, restart.node_uid) == (50, 5.0, NODE_UID)

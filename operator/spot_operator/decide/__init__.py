@@ -92,6 +92,16 @@ def take_stock(draft: Draft) -> Draft:
     return replace(draft, status=status)
 
 
+def look_again_at_unknown(draft: Draft) -> Draft:
+    """A node that could not be read may be saying that it goes, and that its time runs out."""
+    nodes = draft.observation.nodes
+    for gang in (draft.status.gang, draft.status.predecessor):
+        for record in gang.pods if gang is not None else ():
+            if record.node_name is not None and nodes.get(record.node_name) is UNKNOWN:
+                return draft.look_at(draft.now + UNKNOWN_RETRY)
+    return draft
+
+
 def reconsider_verdicts(draft: Draft) -> Draft:
     """Upgrade verdicts for which the evidence came late."""
     status = draft.status
@@ -135,6 +145,7 @@ def assess_progress(draft: Draft) -> Draft:
 
 STEPS: Final[tuple[Step, ...]] = (
     take_stock,
+    look_again_at_unknown,
     reconsider_verdicts,
     judge_predecessor,
     judge,

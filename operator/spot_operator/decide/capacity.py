@@ -124,7 +124,10 @@ def interruptions_in_window(restarts: tuple[Restart, ...], window_seconds: int, 
     return sum(
         1
         for restart in restarts
-        if restart.cause in LOSSES and restart.capacity_type is CapacityType.SPOT and restart.time > since
+        if restart.cause in LOSSES
+        and restart.ran
+        and restart.capacity_type is CapacityType.SPOT
+        and restart.time > since
     )
 
 
@@ -134,7 +137,7 @@ def interruptions_under_way(status: JobStatus) -> int:
     A successor is launched before its predecessor's verdict; it should not go where the verdict forbids.
     """
     return sum(
-        any(record.notice is not None and not record.notice.chosen_disruption for record in gang.pods)
+        any(record.notice is not None and record.notice.confirmed_reclaim for record in gang.pods)
         for gang in (status.predecessor, status.gang)
         if gang is not None and gang.capacity_type is CapacityType.SPOT
     )

@@ -11,7 +11,7 @@ from spot_operator.decide.gang import has_ended
 from spot_operator.decide.overheads import note_interruption
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
 from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
-from spot_operator.model import Gang, LastFailure, Restart
+from spot_operator.model import Gang, LastFailure, Progress, Restart
 from spot_operator.names import Cause, ConditionType, Reason
 from spot_trainer.contract import clean_text
 
@@ -105,7 +105,7 @@ def _wait_for_old_pod(draft: Draft, fates: tuple[PodFate, ...]) -> Draft:
                 Reason.WAITING_FOR_OLD_POD,
                 f"pod {fate.record.name} may still be running {why}; a container "
                 "that does not claim its store is replaced when it is surely dead",
-            ).look_at(due)
+            ).look_at(due if due is None or due > draft.now else None)
     return draft
 
 
@@ -115,7 +115,7 @@ def _conclude_gang(draft: Draft, gang: Gang, case: Case, verdict: Verdict) -> Dr
     ended = termination.finished_at if termination is not None and termination.finished_at else draft.now
     cost, gang = account(draft.status.cost, gang, draft.spec, min(ended, draft.now))
     progress = merge_outcome(draft.status.progress, outcome, ended)
-    reached = outcome.step if outcome is not None else progress.step
+    reached = outcome.step if outcome is not None else _reported_step(progress, gang)
     draft = draft.with_status(
         cost=cost,
         progress=progress,
@@ -134,6 +134,15 @@ def _conclude_gang(draft: Draft, gang: Gang, case: Case, verdict: Verdict) -> Dr
     if verdict.ending is Ending.FAIL:
         return fail(draft, verdict.reason or Reason.TRAINER_REFUSED, verdict.message or verdict.evidence)
     return _relaunch_later(draft, gang, case, verdict, reached)
+
+
+def _reported_step(progress: Progress, gang: Gang) -> int | None:
+    """The last step that this very incarnation has reported."""
+    if progress.incarnation is not None:
+        return progress.step if progress.incarnation == gang.incarnation else None
+    started, reported = gang.pods[0].started_time, progress.reported_time
+    is_its_own = started is not None and reported is not None and reported >= started
+    return progress.step if is_its_own else None
 
 
 def _complete(draft: Draft, verdict: Verdict, reached: int | None, ended: datetime) -> Draft:
@@ -214,6 +223,7 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         if lost is not None and progress.steps_per_second
         else None,
         exit_code=case.exit_code,
+        ran=case.fate.record.started_time is not None or case.termination is not None,
         node_name=case.fate.record.node_name,
         node_uid=case.fate.record.node_uid,
     )

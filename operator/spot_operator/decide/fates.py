@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from spot_operator.decide.signals import is_ready, is_shut_down, unreachable_since
+from spot_operator.decide.signals import is_ready, is_shut_down, ready_since, unreachable_since
 from spot_operator.model import (
     UNKNOWN,
     Gang,
+    JobSpec,
     NodeView,
     Observation,
     PodRecord,
@@ -53,8 +54,9 @@ def node_of(record: PodRecord, pod: PodView | None, observation: Observation) ->
     if name is None:
         return UNKNOWN
     node = observation.nodes.get(name, UNKNOWN)
-    if isinstance(node, NodeView) and record.node_uid is not None and node.uid != record.node_uid:
-        return None
+    if isinstance(node, NodeView) and record.node_uid not in (None, node.uid):
+        # Deleted by hand and registered again by a kubelet that has run all the time: the same machine.
+        return node if record.boot_id is not None and record.boot_id == node.boot_id else None
     return node
 
 
@@ -80,7 +82,7 @@ def pod_fate(
             fate=Fate.GONE,
             pod=last_seen,
             node=node,
-            surely_dead=_is_gone_pod_dead(record, last_seen, node, now, settings),
+            surely_dead=_is_gone_pod_dead(record, last_seen, node, now, settings, _grace(observation)),
         )
     node = node_of(record, pod, observation)
     if is_terminal(pod):
@@ -99,6 +101,10 @@ def pod_fate(
         node=node,
         surely_dead=dead and _is_machine_surely_off(record, node, now, settings),
     )
+
+
+def _grace(observation: Observation) -> int:
+    return observation.spec.grace_seconds if isinstance(observation.spec, JobSpec) else 0
 
 
 def is_terminal(pod: PodView) -> bool:
@@ -129,6 +135,7 @@ def _is_gone_pod_dead(
     node: NodeView | Unknown | None,
     now: datetime,
     settings: PolicySettings,
+    grace_seconds: int,
 ) -> bool:
     """A pod object that is gone was confirmed by a live kubelet, or says nothing of its process.
 
@@ -141,7 +148,10 @@ def _is_gone_pod_dead(
         return True
     if isinstance(node, NodeView) and is_ready(node):
         forced = forced_time(last_seen)
-        return forced is None or now >= forced + timedelta(seconds=settings.plain_take_over_seconds)
+        # Its kubelet learns of it only when it is in reach again, and then grants the pod its own grace.
+        since = None if forced is None else max(forced, ready_since(node) or forced)
+        patience = timedelta(seconds=max(settings.plain_take_over_seconds, grace_seconds))
+        return since is None or now >= since + patience
     return _is_machine_surely_off(record, node, now, settings)
 
 

@@ -75,7 +75,7 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
     return replace(
         record,
         unreachable_time=unreachable_time,
-        node_uid=record.node_uid or node.uid,
+        node_uid=node.uid,
         boot_id=record.boot_id or node.boot_id or None,
         zone=record.zone or node.zone or None,
         notice=notice_of(node, record.notice, now),

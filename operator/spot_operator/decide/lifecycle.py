@@ -190,6 +190,9 @@ def launch(draft: Draft) -> Draft:
     draft = draft.with_status(
         incarnation=incarnation,
         gang=handover.successor(gang, predecessor),
+        claims=draft.status.claims
+        and draft.status.template_fingerprint in ("", draft.spec.template_fingerprint),
+        template_fingerprint=draft.spec.template_fingerprint,
         next_launch_time=None,
         start_time=draft.status.start_time or draft.now,
     )

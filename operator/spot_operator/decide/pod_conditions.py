@@ -56,6 +56,12 @@ def _note_unscheduled(draft: Draft, pod: PodView) -> Draft:
     scheduled = pod.condition("PodScheduled")
     if scheduled is None or scheduled.status != "False":
         return draft.note(ConditionType.PODS_READY, False, Reason.LAUNCHING, "waiting for the scheduler")
+    if scheduled.reason == "SchedulingGated":
+        # Kueue and others hold a pod back: nobody has asked for a node yet.
+        draft = draft.note(
+            ConditionType.CAPACITY_AVAILABLE, None, Reason.SCHEDULING_GATED, "the pod is gated"
+        )
+        return draft.note(ConditionType.PODS_READY, False, Reason.SCHEDULING_GATED, "the pod is gated")
     missing = MISSING_CLAIM.search(scheduled.message)
     if missing is not None:
         draft = draft.note(

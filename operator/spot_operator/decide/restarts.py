@@ -17,6 +17,8 @@ MAX_RECENT_RESTARTS: Final = 50
 IMMEDIATE: Final = frozenset({Cause.INTERRUPTION, Cause.NODE_LOST, Cause.REQUESTED, Cause.CAPACITY_CHANGE})
 """Never delayed: the program is not at fault, and the scheduler itself waits for capacity."""
 
+TAKEN: Final = frozenset({Cause.INTERRUPTION, Cause.NODE_LOST})
+
 MISSING_OBJECT_MAX_SECONDS: Final = 60
 """A missing object heals when somebody creates it: look often enough that they notice."""
 
@@ -150,6 +152,11 @@ def repeats_without_progress(restarts: tuple[Restart, ...]) -> int:
     return repeats
 
 
+def is_taken_early(restart: Restart) -> bool:
+    """Taken away before its program had started: the next one may be bound to the same place at once."""
+    return restart.cause in TAKEN and not restart.ran
+
+
 def spread_of(job_uid: str, incarnation: int) -> float:
     """A number in [0, 1) that differs from job to job, and is the same whoever asks."""
     digest = hashlib.sha256(f"{job_uid}/{incarnation}".encode()).digest()
@@ -163,7 +170,7 @@ def delay_seconds(restarts: tuple[Restart, ...], settings: PolicySettings, *, sp
     come back together.
     """
     repeats = repeats_without_progress(restarts)
-    if repeats == 0 or restarts[-1].cause in IMMEDIATE:
+    if repeats == 0 or (restarts[-1].cause in IMMEDIATE and not is_taken_early(restarts[-1])):
         return 0
     doublings = repeats - 1 if restarts[-1].cause in ALWAYS_DELAYED else repeats - 2
     if doublings < 0:

@@ -56,7 +56,10 @@ def _would_choose(draft: Draft, spot_age_seconds: float) -> PolicyChoice | None:
     )
     if found is None or found.running is not Running.ON_DEMAND:
         return None
-    return choose(replace(found, spot_available=True, spot_age=spot_age_seconds))
+    # Who hands over saves first: what is at risk now is not lost by it, and the answer does not follow the
+    # rhythm of the checkpoints.
+    saved = replace(found, work_left=found.work_left - found.at_risk, at_risk=0.0)
+    return choose(replace(saved, spot_available=True, spot_age=spot_age_seconds))
 
 
 def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:

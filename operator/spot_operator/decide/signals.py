@@ -188,6 +188,12 @@ def is_ready(node: NodeView) -> bool:
     return any(c.type == "Ready" and c.status == "True" for c in node.conditions)
 
 
+def ready_since(node: NodeView) -> datetime | None:
+    """Since when it has been Ready; None: it is not, or does not say."""
+    times = (c.last_transition_time for c in node.conditions if c.type == "Ready" and c.status == "True")
+    return next(times, None)
+
+
 def unreachable_since(node: NodeView) -> datetime | None:
     taint = next((t for t in node.taints if t.key == TAINT_UNREACHABLE and t.effect == "NoExecute"), None)
     return taint.time_added if taint is not None else None

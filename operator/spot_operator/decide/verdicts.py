@@ -78,6 +78,9 @@ ADMISSION_REFUSALS: Final = frozenset(
 )
 """Reasons of a pod that its kubelet did not take (catalogue, A1.5); with OutOf<resource> they are all."""
 
+STOPPED_BY_KUBELET: Final = frozenset({"Evicted", "Preempting", "DeadlineExceeded", "NodeLost"})
+"""Reasons of a pod whose container did not end by itself, whatever its exit code."""
+
 COMMAND_ERRORS: Final = frozenset({2, 126, 127})
 """A shell's or an argument parser's word for a command line that cannot work."""
 
@@ -212,7 +215,8 @@ class Case:
 
     def ended_before_stop(self) -> bool:
         """The container ended by itself, clearly before anything told it to."""
-        if self.says_node_shutdown:
+        pod = self.fate.pod
+        if self.says_node_shutdown or (pod is not None and pod.status_reason in STOPPED_BY_KUBELET):
             return False
         finished = self.termination.finished_at if self.termination is not None else None
         stop = self.first_stop_evidence_time
@@ -457,6 +461,8 @@ def row_12_node_pressure(case: Case) -> Verdict | None:
     pod = case.fate.pod
     if pod is None or pod.status_reason not in ("Evicted", "Preempting"):
         return None
+    if not pod.started_any_container and "rejected" in pod.status_message:
+        return None  # a node under pressure did not take it
     nodes = {r.node_name for r in case.without_progress if r.row == "12"} | {case.fate.record.node_name}
     if case.disruption is not None and len(nodes) > MAX_PRESSURE_NODES:
         return _application_failure(
@@ -489,6 +495,14 @@ def row_15_never_started(case: Case) -> Verdict | None:
     if termination is None or termination.reason not in ("StartError", "ContainerCannotRun"):
         return None
     return _uncharged("15", Cause.INFRASTRUCTURE, f"{termination.reason}: the container could not start")
+
+
+def row_8_other_disruption(case: Case) -> Verdict | None:
+    """A DisruptionTarget of a writer that is not known: somebody had the pod disrupted."""
+    condition = case.disruption
+    if condition is None or condition.reason in ("TerminationByKubelet", ""):
+        return None
+    return _uncharged("8", Cause.VOLUNTARY_EVICTION, f"DisruptionTarget {condition.reason}")
 
 
 def row_20_command_error(case: Case) -> Verdict | None:
@@ -530,7 +544,8 @@ def row_17_stopped_on_purpose(case: Case) -> Verdict | None:
 
 
 def row_18_deleted_by_someone(case: Case) -> Verdict | None:
-    if case.exit_code in (137, 143) and case.deletion_requested_time is not None:
+    told = case.deletion_requested_time is not None and not case.ended_before_stop()
+    if case.exit_code not in (None, 0) and told:
         return _uncharged(
             "18", Cause.VOLUNTARY_EVICTION, f"exit code {case.exit_code} after the pod was deleted"
         )
@@ -626,6 +641,7 @@ ROWS: Final[tuple[Row, ...]] = (
     row_16_active_deadline,
     row_17_stopped_on_purpose,
     row_18_deleted_by_someone,
+    row_8_other_disruption,
     row_22_exit_zero_when_told,
     row_23_vanished,
     row_20_command_error,
