@@ -36,6 +36,24 @@ class Gone:
     """When it was first heard to show a stop signal."""
 
 
+class Newer:
+    """UIDs of objects that were heard of while a listing was under way: it may be older than that."""
+
+    def __init__(self) -> None:
+        self._heard: set[str] | None = None
+
+    def begin(self) -> None:
+        self._heard = set()
+
+    def note(self, uid: str) -> None:
+        if self._heard is not None:
+            self._heard.add(uid)
+
+    def end(self) -> frozenset[str]:
+        heard, self._heard = self._heard, None
+        return frozenset(heard or ())
+
+
 class NodeCache:
     """The nodes as last heard of, and the jobs that care about each."""
 
@@ -46,6 +64,11 @@ class NodeCache:
         self._nodes_of: dict[JobKey, frozenset[str]] = {}
         self._signal_heard: dict[str, float] = {}
         self._gone: OrderedDict[str, Gone] = OrderedDict()
+        self._newer = Newer()
+
+    def begin_listing(self) -> None:
+        """A listing is asked for: what is heard from now on is newer than what it will say."""
+        self._newer.begin()
 
     def now(self) -> float:
         """Monotonic seconds, as in what is remembered here."""
@@ -89,6 +112,11 @@ class NodeCache:
     def hear(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
         """Take in a watch event; the jobs that should look because of it."""
         name = node["metadata"]["name"]
+        self._newer.note(node["metadata"]["uid"])
+        return self._take_in(node, deleted=deleted)
+
+    def _take_in(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
+        name = node["metadata"]["name"]
         known = self._nodes.get(name)
         if deleted:
             # A late DELETED of an earlier node of this name must not hide the present one.
@@ -112,9 +140,12 @@ class NodeCache:
 
     def replace_all(self, nodes: Iterable[Json]) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose nodes differ from what was believed."""
-        listed = {node["metadata"]["name"]: node for node in nodes}
-        gone = self._nodes.keys() - listed.keys()
-        woken = [self.jobs_on(name) for name in gone] + [self.hear(node) for node in listed.values()]
+        newer = self._newer.end()
+        every = list(nodes)
+        listed = {n["metadata"]["name"]: n for n in every if n["metadata"]["uid"] not in newer}
+        present = {node["metadata"]["name"] for node in every}
+        gone = {name for name, view in self._nodes.items() if name not in present and view.uid not in newer}
+        woken = [self.jobs_on(name) for name in gone] + [self._take_in(n) for n in listed.values()]
         for name in gone:
             self._forget_node(name)
         return frozenset().union(*woken)
@@ -153,9 +184,18 @@ class PodBook:
         self._last_seen: OrderedDict[str, tuple[str, Json]] = OrderedDict()
         self._seen_of: dict[str, dict[str, None]] = {}
         """UID of a job -> UIDs of its pods in `_last_seen`, in the order of their first sight."""
+        self._newer = Newer()
+
+    def begin_listing(self) -> None:
+        """A listing is asked for: what is heard from now on is newer than what it will say."""
+        self._newer.begin()
 
     def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
         """Take in a watch event: the job that should look because of it; whether the pod has just ended."""
+        self._newer.note(pod["metadata"]["uid"])
+        return self._take_in(pod, deleted=deleted)
+
+    def _take_in(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
         metadata = pod["metadata"]
         owner = controller_of(pod)
         if owner is None:
@@ -193,8 +233,10 @@ class PodBook:
 
     def replace_all(self, pods: Iterable[Json]) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose pods differ from what was heard."""
-        before, self._pods = self._pods, {}
-        changed = {self.hear(pod)[0] for pod in pods}
+        newer = self._newer.end()
+        before = self._pods
+        self._pods = {uid: pod for uid, pod in before.items() if uid in newer}
+        changed = {self._take_in(pod)[0] for pod in pods if pod["metadata"]["uid"] not in newer}
         gone = {before[uid].key for uid in before.keys() - self._pods.keys()}
         return frozenset(gone.union(key for key in changed if key is not None))
 

@@ -71,6 +71,8 @@ class Core:
 
         A job in which the listing shows nothing new is looked at some time within `spread_seconds`.
         """
+        self.nodes.begin_listing()
+        self.pods.begin_listing()
         woken = set(self.nodes.replace_all(await self._kube.list(NODES)))
         pods: list[dict[str, Any]] = []
         jobs: dict[JobKey, str] = {}

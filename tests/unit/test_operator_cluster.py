@@ -115,3 +115,17 @@ def test_the_journal_forgets_after_a_quarter_of_an_hour() -> None:
         cache.hear(make_node(uid=uid))
         cache.hear(make_node(uid=uid), deleted=True)
     assert [cache.gone(uid) is not None for uid in "abc"] == [False, True, True]
+
+
+def test_what_was_heard_while_a_listing_was_under_way_is_newer_than_it() -> None:
+    cache = make_cache()
+    cache.hear(make_node("spot-2", "uid-2"))
+    cache.begin_listing()
+    cache.hear(make_node(taint="karpenter.sh/disrupted"))
+    cache.hear(make_node("spot-2", "uid-2"), deleted=True)
+    cache.hear(make_node("spot-3", "uid-3"))
+    assert cache.replace_all([make_node(), make_node("spot-2", "uid-2")]) == frozenset()
+    assert cache.signal_heard("spot-1") == 7.0
+    assert cache.get("spot-2") is None
+    assert cache.get("spot-3") is not None
+    assert cache.replace_all([make_node()]) == {KEY}

@@ -68,3 +68,21 @@ def test_a_listing_tells_whose_pods_differ_from_what_was_heard() -> None:
     assert book.replace_all([version(1)]) == frozenset()
     assert book.replace_all([version(2)]) == {("team", "digits")}
     assert book.replace_all([]) == {("team", "digits")}
+
+
+def test_the_end_of_a_pod_heard_while_a_listing_was_under_way_is_not_taken_back() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    book.begin_listing()
+    book.hear(pod("a", phase="Succeeded"), deleted=True)
+    book.replace_all([pod("a")])
+    assert [seen["status"]["phase"] for seen in book.last_seen("job")] == ["Succeeded"]
+    assert book.get("a") is None
+
+
+def test_a_pod_that_was_born_while_a_listing_was_under_way_stays() -> None:
+    book = PodBook()
+    book.begin_listing()
+    book.hear(pod("b"))
+    book.replace_all([])
+    assert book.get("b") is not None

@@ -97,3 +97,14 @@ def test_forgotten_job_has_no_report() -> None:
     accept(book, FIRST, incarnation=1)
     book.forget("job")
     assert book.get("job") is None
+
+
+def test_late_durable_progress_of_a_predecessor_is_news() -> None:
+    book = ReportBook()
+    later = NOW + timedelta(seconds=5)
+    book.accept(JobPod(("team", "digits"), "job", 2), "pod-2", ProgressReport(step=1, incarnation=2), NOW)
+    late = ProgressReport(step=90, durable_step=90, checkpoint_name="c", incarnation=1)
+    assert book.accept(JobPod(("team", "digits"), "job", 1), "pod-1", late, later)
+    report = book.get("job")
+    assert report is not None
+    assert (report.durable_step, report.step, report.received) == (90, 1, later)

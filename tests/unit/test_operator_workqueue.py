@@ -162,3 +162,16 @@ async def test_lateness_is_that_of_the_most_overdue_key() -> None:
         queue.wake("b")
         await asyncio.sleep(30)
         assert queue.lateness() == pytest.approx(30)
+
+
+async def test_looks_far_ahead_that_were_replaced_do_not_pile_up() -> None:
+    async def handle(key: str) -> None:
+        pass
+
+    async with running(handle) as queue:
+        queue.wake("near", 300)
+        for _ in range(5000):
+            queue.wake("a", 86_400)
+            queue.wake("a", 0)
+            await asyncio.sleep(0.01)
+        assert len(queue._heap) < 200
