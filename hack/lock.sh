@@ -15,3 +15,10 @@ compile dev --extra operator --extra trainer --group dev
 compile torch --group torch --constraint requirements/dev.lock
 # Only the peers themselves: .venv-bench sees the packages of .venv, torch among them.
 compile bench --group bench --no-deps
+# Only what .venv lacks: the tests' transformers sees the packages of .venv as well. hf-xet is the
+# binary that downloads models; the tests download none.
+names() { sed -n 's/^\([a-z0-9][a-z0-9._-]*\)==.*/\1/p' "requirements/$1.lock"; }
+excluded=$(mktemp)
+trap 'rm -f "$excluded"' EXIT
+{ names dev; names torch; echo hf-xet; } >"$excluded"
+compile transformers --group transformers --excludes "$excluded"
