@@ -30,9 +30,11 @@ from spot_operator.decide.progress import (
     location_name,
     merge_report,
     newest_checkpoint,
-    remaining_work_seconds,
+    remaining_work,
+    with_measurements,
 )
 from spot_operator.decide.retention import clean_up
+from spot_operator.decide.silence import assess_reports
 from spot_operator.decide.verdicts import upgraded
 from spot_operator.model import (
     UNKNOWN,
@@ -64,12 +66,15 @@ def take_stock(draft: Draft) -> Draft:
         progress=merge_report(status.progress, report),
         claims=status.claims or (report is not None and report.incarnation is not None),
         deadline=draft.spec.deadline.finish_by if draft.spec.deadline is not None else None,
-        checkpoint=newest_checkpoint(
-            status.checkpoint,
-            name=news.checkpoint_name if news is not None else None,
-            step=news.durable_step if news is not None else None,
-            time=(news.durable_time or news.received) if news is not None else None,
-            location=location_name(draft.spec.checkpoint.location),
+        checkpoint=with_measurements(
+            newest_checkpoint(
+                status.checkpoint,
+                name=news.checkpoint_name if news is not None else None,
+                step=news.durable_step if news is not None else None,
+                time=(news.durable_time or news.received) if news is not None else None,
+                location=location_name(draft.spec.checkpoint.location),
+            ),
+            news,
         ),
     )
     if status.gang is not None:
@@ -125,7 +130,8 @@ def assess_deadline(draft: Draft) -> Draft:
             Reason.DEADLINE_EXCEEDED,
             f"the deadline {deadline.finish_by.isoformat()} is over",
         )
-    remaining = remaining_work_seconds(draft.status, draft.spec)
+    work = remaining_work(draft.status, draft.spec)
+    remaining = work.seconds
     gang = draft.status.gang
     on_demand = gang is not None and gang.capacity_type is CapacityType.ON_DEMAND
     reserve = 0 if on_demand else reserve_seconds(draft.spec, draft.settings)
@@ -135,8 +141,8 @@ def assess_deadline(draft: Draft) -> Draft:
             ConditionType.DEADLINE_AT_RISK,
             True,
             Reason.DEADLINE_NEAR,
-            f"{remaining:.0f} s of work left, {left:.0f} s to the deadline; a later deadline, more or faster "
-            "nodes, or fewer steps would help",
+            f"{work.basis}: {remaining:.0f} s of work left, {left:.0f} s to the deadline; a later deadline, "
+            "more or faster nodes, or fewer steps would help",
         )
     known = "unknown" if remaining is None else f"{remaining:.0f} s"
     leaves = latest_spot_time(draft.spec, draft.status, draft.settings)
@@ -144,9 +150,10 @@ def assess_deadline(draft: Draft) -> Draft:
         ConditionType.DEADLINE_AT_RISK,
         False,
         Reason.DEADLINE_FEASIBLE,
-        f"work left: {known}; reserve: {reserve} s; spot is left at {format_time(leaves)} at the latest"
+        f"{work.basis}: work left {known}, reserve {reserve} s, spot is left at {format_time(leaves)} "
+        "at the latest"
         if leaves is not None
-        else f"work left: {known}",
+        else f"{work.basis}: work left {known}",
     )
 
 
@@ -214,6 +221,7 @@ def decide(observation: Observation, now: datetime, settings: PolicySettings) ->
 
 
 def _conclude(draft: Draft) -> Decision:
+    draft = assess_reports(draft)
     generation = draft.observation.generation
     status = with_condition(
         draft.status,
