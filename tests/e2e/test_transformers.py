@@ -14,7 +14,7 @@ from demo.manifests import CLAIM, Manifest
 
 pytestmark = pytest.mark.e2e
 
-NAME = "volume-transformers"
+NAME = "volume-hf"
 STEPS = 60
 STEP_SECONDS = 0.6
 SCRIPT = REPOSITORY / "tests/support/transformers_train.py"
@@ -70,7 +70,9 @@ def transformers_reclaim(place: Place) -> Result:
     place.lab.cluster.wait_for(
         lambda: look()["phase"] in ("Complete", "Failed"), what="the end", timeout_seconds=200
     )
-    return place.result(plan, scene=scene, shown=shown)
+    last = place.jobs.pods(plan.name)[-1]["metadata"]["name"]
+    log = place.lab.cluster.kubectl("logs", "--namespace", place.name, last)
+    return place.result(plan, scene=scene, shown=shown, log=log)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +80,7 @@ def _started(bench: Bench) -> None:
     bench.start({NAME: transformers_reclaim})
 
 
-def test_reports_reach_the_status_and_the_reclaim_costs_no_step(bench: Bench) -> None:
+def test_reports_reach_the_status_before_and_after_a_reclaim(bench: Bench) -> None:
     result = bench.result(NAME)
     shown = result.notes["shown"]
     print([(progress.get("step"), progress.get("percentage")) for progress in shown])
@@ -89,5 +91,9 @@ def test_reports_reach_the_status_and_the_reclaim_costs_no_step(bench: Bench) ->
     assert {progress.get("launch") for progress in shown} - {None} == {1, 2}
     steps = [progress.get("step") or 0 for progress in shown]
     assert steps == sorted(steps)
-    assert all(progress.get("percentage", 0) < 100 or progress["step"] == STEPS for progress in shown)
+    # The operator says 100 % when the job is complete; the container said so when it was stopped.
+    assert all(progress.get("percentage", 0) < 100 for progress in shown[:-1])
+    assert f"resuming {CONTAINER_ROOT}/output/checkpoint-" in result.notes["log"]
+    assert f"ended at step {STEPS}" in result.notes["log"]
+    assert "Failed to update status" not in result.notes["log"]
     assert 0 < shown[-1]["stepsPerSecond"] < 1 / STEP_SECONDS * 1.2

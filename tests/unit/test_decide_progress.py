@@ -154,6 +154,16 @@ def test_rate_that_our_trainer_measured_goes_before_the_operators() -> None:
     assert progress.steps_per_second == 4.0
 
 
+@pytest.mark.parametrize(("claims", "lost"), [(True, 50), (False, None)])
+def test_what_a_restart_costs_a_client_that_tells_of_no_checkpoint_is_unknown(
+    claims: bool, lost: int | None
+) -> None:
+    status = make_status(claims=claims, gang=make_gang(), progress=after(*HALF))
+    observation = make_observation(status=status, pods=(make_ended_pod(1),))
+    (restart,) = decide(observation, NOW + seconds(30), SETTINGS).status.recent_restarts
+    assert restart.lost_steps == lost
+
+
 # ---------------------------------------------------------------- the work that is left
 
 
