@@ -13,7 +13,8 @@ setup: ## Make .venv from the lock files
 	@hack/setup.sh
 
 # Before the tests, not within one: a cold build takes longer than any test may.
-prepare: setup ## Build and download what the local cluster needs (cached)
+prepare: setup ## Build and download what the tests and the local cluster need (cached)
+	@hack/setup-transformers.sh
 	@PYTHONPATH=hack $(PYTHON) -m localcluster prepare
 
 demo: setup ## Train on an embedded cluster, lose its nodes, finish (DEMO_FLAGS=--volume, --keep)
@@ -78,4 +79,4 @@ lock: ## Renew the lock files (needs uv)
 	@hack/lock.sh
 
 clean: ## Remove what the targets above made in this folder (the cache in ~/.cache stays)
-	@rm -rf .venv .venv-bench demo-out e2e-out bench/out .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv .venv-bench .venv-transformers demo-out e2e-out bench/out .mypy_cache .ruff_cache .pytest_cache

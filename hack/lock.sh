@@ -15,3 +15,8 @@ compile dev --extra operator --extra trainer --group dev
 compile torch --group torch --constraint requirements/dev.lock
 # Only the peers themselves: .venv-bench sees the packages of .venv, torch among them.
 compile bench --group bench --no-deps
+# torch and numpy are those of .venv or of the image. hf-xet is a binary that downloads models; none is.
+excluded=$(mktemp)
+trap 'rm -f "$excluded"' EXIT
+printf '%s\n' torch numpy hf-xet >"$excluded"
+compile transformers --group transformers --excludes "$excluded"

@@ -111,7 +111,6 @@ class NodeCache:
 
     def hear(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
         """Take in a watch event; the jobs that should look because of it."""
-        name = node["metadata"]["name"]
         self._newer.note(node["metadata"]["uid"])
         return self._take_in(node, deleted=deleted)
 

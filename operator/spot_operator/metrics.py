@@ -42,6 +42,9 @@ REPLACE_SECONDS: Final = _histogram(
     "pod_gone_to_replacement", "From the end of a pod to the creation of its replacement."
 )
 REPORTS: Final = _counter("status_reports", "Progress reports by the HTTP status they got.", "code")
+CONNECTIONS: Final = _counter(
+    "status_connections", "Connections to the status server: served, refused, failed or expired.", "result"
+)
 TOKEN_REVIEWS: Final = _counter("token_reviews", "TokenReviews by result.", "result")
 EVENT_ERRORS: Final = _counter("event_errors", "Kubernetes Events that could not be written.")
 LEADER: Final = Gauge("spot_operator_leader", "1 while this replica leads.", registry=REGISTRY)

@@ -341,11 +341,15 @@ class Overheads:
 class Progress:
     percentage: int | None = None
     step: int | None = None
+    step_time: datetime | None = None
+    """When `step` was first told."""
     total_steps: int | None = None
     durable_step: int | None = None
     durable_time: datetime | None = None
     incarnation: int | None = None
-    """Who reported `step`; a rate is only measured between reports of one incarnation."""
+    """Who reported `step`, if it speaks our extension."""
+    launch: int | None = None
+    """Who reported `step`, whatever it speaks; a rate is only measured between reports of one launch."""
     steps_per_second: float | None = None
     estimated_completion_time: datetime | None = None
     reported_time: datetime | None = None
@@ -358,6 +362,14 @@ class CheckpointStatus:
     time: datetime
     location: str = ""
     """Where it is kept, for people and to notice a change; empty: written by a version that did not say."""
+    size_bytes: int | None = None
+    """This and the following as our trainer measured them; the last save and the last restore."""
+    save_seconds: float | None = None
+    """From the beginning of the snapshot until it was durable."""
+    stall_seconds: float | None = None
+    """Training stood still for the snapshot."""
+    restore_seconds: float | None = None
+    """To find, read and verify the checkpoint that the last incarnation resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -524,6 +536,8 @@ class Report:
     received: datetime
     incarnation: int | None = None
     """None: a client that does not speak our extension (plain Kubeflow protocol)."""
+    launch: int | None = None
+    """Incarnation of the pod that told `step`, by its identity, whatever it speaks."""
     percentage: int | None = None
     estimated_remaining_seconds: int | None = None
     step: int | None = None
@@ -531,6 +545,11 @@ class Report:
     durable_step: int | None = None
     durable_time: datetime | None = None
     checkpoint_name: str | None = None
+    steps_per_second: float | None = None
+    checkpoint_bytes: int | None = None
+    save_seconds: float | None = None
+    stall_seconds: float | None = None
+    restore_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -564,6 +583,8 @@ class Observation:
     gone_nodes: Mapping[str, GoneNode] = field(default_factory=dict)
     """By UID: nodes of the job's pods that have gone within a quarter of an hour."""
     report: Report | None = None
+    reports_since: datetime | None = None
+    """Since when this process hears reports; before that, silence means nothing."""
     refusal: PodRefusal | None = None
     known_overheads: Overheads = Overheads()
     """What other jobs in the same pools have seen."""

@@ -60,6 +60,7 @@ class ConditionType(StrEnum):
     CHECKPOINT_READY = "CheckpointReady"
     DEADLINE_AT_RISK = "DeadlineAtRisk"
     STALLED = "Stalled"
+    PROGRESS_STALE = "ProgressStale"
 
 
 class Reason(StrEnum):
@@ -89,12 +90,15 @@ class Reason(StrEnum):
     NO_SUCH_BUCKET = "NoSuchBucket"
     ON_DEMAND_ONLY = "OnDemandOnly"
     NO_PROGRESS = "NoProgress"
+    NO_REPORTS = "NoReports"
+    NOT_RUNNING = "NotRunning"
     OUT_OF_MEMORY = "OutOfMemory"
     POD_CREATION_REFUSED = "PodCreationRefused"
     POD_FAILURE_POLICY = "PodFailurePolicy"
     POD_DISRUPTED = "PodDisrupted"
     POD_LOST = "PodLost"
     POD_STARTING = "PodStarting"
+    REPORTING = "Reporting"
     RESUMED = "Resumed"
     RUNNING = "Running"
     SCHEDULED = "Scheduled"

@@ -91,6 +91,7 @@ class Observer:
         self._status_ca = status_ca
         self._clock = clock
         self._pools = PoolBook()
+        self._reports_since: datetime | None = None
 
     async def job(self, key: JobKey) -> dict[str, Any] | None:
         """The job as the API server has it now; None: there is none."""
@@ -102,6 +103,8 @@ class Observer:
     async def observe(self, job: Json, refusal: PodRefusal | None) -> Observation:
         metadata = job["metadata"]
         namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
+        # The first look comes right after this process began to lead, and with that to be sent reports.
+        self._reports_since = self._reports_since or self._clock()
         created = time_of(metadata["creationTimestamp"])
         if created is None:
             raise ValueError(f"creationTimestamp={metadata['creationTimestamp']!r} is no time")
@@ -132,6 +135,7 @@ class Observer:
             nodes=nodes,
             gone_nodes=await self._journal(status, nodes),
             report=self._reports.get(uid),
+            reports_since=self._reports_since,
             refusal=refusal,
             known_overheads=known,
             deletion_requested=metadata.get("deletionTimestamp") is not None,

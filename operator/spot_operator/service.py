@@ -25,6 +25,7 @@ from spot_operator import metrics
 from spot_operator.certificates import Certificates
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
+from spot_operator.door import Door
 from spot_operator.handlers import make_registry, watch_settings
 from spot_operator.health import Health
 from spot_operator.kube import JOBS, Kube, KubeError
@@ -111,8 +112,7 @@ class Service:
         await self._label.drop()
         if self._settings.status_address:
             await self._start("certificates", self._certificates.ensure)
-            server = self._status_server().application()
-            await self._listen(server, self._settings.status_port, tls=True)
+            await self._open_door()
         self._health.is_started = True
         _log.info("standing by")
         await self._elector.acquire()
@@ -170,13 +170,20 @@ class Service:
             ),
             is_leading=self._elector.is_leading,
             clock=wall_clock,
+            monotonic=time.monotonic,
         )
 
-    async def _listen(self, application: web.Application, port: int, *, tls: bool = False) -> None:
-        # No access log: it would name every job every few seconds.
+    async def _open_door(self) -> None:
+        runner = self._status_server().runner()
+        await runner.setup()
+        assert runner.server is not None
+        self._door = Door(runner.server, tls=self._certificates.context, monotonic=time.monotonic)
+        self._door.open(self._settings.status_port)
+
+    async def _listen(self, application: web.Application, port: int) -> None:
         runner = web.AppRunner(application, access_log=None, handle_signals=False)
         await runner.setup()
-        await web.TCPSite(runner, port=port, ssl_context=self._certificates.context if tls else None).start()
+        await web.TCPSite(runner, port=port).start()
 
     async def _start(self, what: str, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do a step that nothing works without, for as long as it takes."""

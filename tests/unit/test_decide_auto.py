@@ -156,7 +156,9 @@ def test_a_deadline_that_cannot_be_kept_is_said_at_admission_with_its_numbers() 
     assert chosen(decision) == (CapacityType.ON_DEMAND, Reason.DEADLINE_INFEASIBLE)
     found = risk(decision)
     assert (found.status, found.reason) == (True, Reason.DEADLINE_NEAR)
-    assert found.message.startswith("3500 s of work left, 180 s to start, 3600 s to the deadline; a later")
+    assert found.message.startswith(
+        "by the expected duration alone: 3500 s of work left, 180 s to start, 3600 s to the deadline; a later"
+    )
 
 
 def test_what_was_measured_takes_the_place_of_what_was_assumed() -> None:

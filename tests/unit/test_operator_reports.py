@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from spot_operator.cluster import JobPod
 from spot_operator.reports import ReportBook
 from spot_trainer.contract import ProgressReport
@@ -17,12 +19,67 @@ def accept(book: ReportBook, pod: JobPod, **body: object) -> bool:
 
 def test_late_report_of_an_earlier_incarnation_proves_only_durable_progress() -> None:
     book = ReportBook()
-    accept(book, SECOND, incarnation=2, step=100, durable_step=90, checkpoint_name="b")
+    accept(book, SECOND, incarnation=2, step=100)
     accept(book, FIRST, incarnation=1, step=500, durable_step=95, checkpoint_name="a", progress_percentage=99)
     report = book.get("job")
     assert report is not None
     assert (report.step, report.percentage, report.incarnation) == (100, None, 2)
     assert (report.durable_step, report.checkpoint_name, report.pod_uid) == (95, "a", "pod-2")
+
+
+def test_what_is_published_beside_a_named_base_is_not_of_the_lineage() -> None:
+    book = ReportBook()
+    accept(book, SECOND, incarnation=2, step=100, durable_step=90, checkpoint_name="b")
+    assert not accept(book, FIRST, incarnation=1, step=500, durable_step=95, checkpoint_name="a")
+    report = book.get("job")
+    assert report is not None
+    assert (report.step, report.durable_step, report.checkpoint_name) == (100, 90, "b")
+
+
+def test_a_third_incarnation_has_to_name_its_own_base() -> None:
+    book = ReportBook()
+    accept(book, FIRST, incarnation=1, step=100, durable_step=90, checkpoint_name="a")
+    accept(book, SECOND, incarnation=2, step=0)
+    accept(book, FIRST, incarnation=1, step=105, durable_step=105, checkpoint_name="last")
+    report = book.get("job")
+    assert report is not None
+    assert (report.durable_step, report.checkpoint_name) == (105, "last")
+
+
+MEASURED = {
+    "steps_per_second": "2.5",
+    "checkpoint_bytes": "1000",
+    "checkpoint_seconds": "1.25",
+    "checkpoint_stall_seconds": "0.0042",
+    "restore_seconds": "3.5",
+}
+
+
+def test_what_our_trainer_measured_is_taken_from_its_metrics() -> None:
+    book = ReportBook()
+    accept(book, FIRST, incarnation=1, metrics=MEASURED)
+    accept(book, FIRST, progress_percentage=5)  # of a callback beside it
+    report = book.get("job")
+    assert report is not None
+    assert (report.steps_per_second, report.checkpoint_bytes) == (2.5, 1000)
+    assert (report.save_seconds, report.stall_seconds, report.restore_seconds) == (1.25, 0.0042, 3.5)
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf", "-1", "1e300", "fast", "٣"])
+def test_measure_that_is_no_number_of_seconds_is_none(value: str) -> None:
+    book = ReportBook()
+    accept(book, FIRST, incarnation=1, metrics=dict.fromkeys(MEASURED, value))
+    report = book.get("job")
+    assert report is not None
+    assert (report.save_seconds, report.checkpoint_bytes) == (None, None)
+
+
+def test_metrics_of_another_client_are_not_taken_for_our_measures() -> None:
+    book = ReportBook()
+    accept(book, FIRST, metrics=MEASURED)
+    report = book.get("job")
+    assert report is not None
+    assert (report.steps_per_second, report.save_seconds, report.restore_seconds) == (None, None, None)
 
 
 def test_durable_progress_survives_a_new_incarnation_that_has_none_yet() -> None:

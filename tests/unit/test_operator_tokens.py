@@ -1,12 +1,21 @@
 """A token counts for the pod that the API server says it is bound to, and for a minute at most."""
 
 import asyncio
+import base64
+import json
 from typing import Any
 
 import pytest
 
 from spot_operator.kube import Kind, Unreachable
-from spot_operator.tokens import BAD_FOR_SECONDS, GOOD_FOR_SECONDS, Sender, TokenReviewer, sender_of
+from spot_operator.tokens import (
+    BAD_FOR_SECONDS,
+    GOOD_FOR_SECONDS,
+    Sender,
+    TokenReviewer,
+    claimed_sender,
+    sender_of,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -100,3 +109,40 @@ async def test_server_that_does_not_answer_leaves_no_answer_behind() -> None:
     assert reviewer.recall("token") == (False, None)
     reviews.answer = make_review()
     assert await reviewer.ask("token") is not None
+
+
+def make_token(claims: Any) -> str:
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"header.{body}.signature"
+
+
+BOUND = {"aud": [AUDIENCE], "kubernetes.io": {"namespace": "team-a", "pod": {"name": "p", "uid": "pod-uid"}}}
+
+
+@pytest.mark.parametrize("audience", [AUDIENCE, [AUDIENCE], ["other", AUDIENCE]])
+def test_token_says_which_pod_it_is_bound_to(audience: Any) -> None:
+    assert claimed_sender(make_token(BOUND | {"aud": audience})) == Sender("team-a", "pod-uid")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "nonsense",
+        "a.b.c",
+        "a.ü.c",
+        "..",
+        make_token([]),
+        make_token(None),
+        make_token({}),
+        make_token(BOUND | {"aud": ["https://kubernetes.default.svc"]}),
+        make_token(BOUND | {"aud": 5}),
+        make_token(BOUND | {"aud": None}),
+        make_token(BOUND | {"kubernetes.io": {"namespace": "team-a"}}),
+        make_token(BOUND | {"kubernetes.io": {"namespace": "team-a", "pod": "pod-uid"}}),
+        make_token(BOUND | {"kubernetes.io": {"namespace": 1, "pod": {"uid": ["pod-uid"]}}}),
+        "a." + base64.urlsafe_b64encode(b"[" * 5000).decode() + ".c",
+    ],
+)
+def test_what_cannot_be_a_pods_token_for_us_is_not_shown_to_the_api_server(token: str) -> None:
+    assert claimed_sender(token) is None

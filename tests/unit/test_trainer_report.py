@@ -163,7 +163,9 @@ def test_a_run_follows_directives(
     last = server.bodies[-1]
     assert last.durable_step == last.step == run.step
     assert last.metrics["loss"] == "1.5"
-    assert set(last.metrics) == {"loss", "checkpoint_bytes", "checkpoint_seconds", "checkpoint_stall_seconds"}
+    ours = {"checkpoint_bytes", "checkpoint_seconds", "checkpoint_stall_seconds", "steps_per_second"}
+    assert set(last.metrics) == {"loss", *ours}
+    assert 0 < float(last.metrics["steps_per_second"]) < 100
 
 
 def test_a_directive_changes_the_interval_of_a_run(

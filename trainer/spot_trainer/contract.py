@@ -82,6 +82,24 @@ class Env(StrEnum):
     AWS_REGION = "AWS_REGION"
 
 
+class Metric(StrEnum):
+    """Metrics of a report that the operator reads; all others are for people."""
+
+    CURRENT_STEP = "current_step"
+    TOTAL_STEPS = "total_steps"
+    """These two as Hugging Face `transformers` names them."""
+    STEPS_PER_SECOND = "steps_per_second"
+    """Of this process, since it began to step; believed only of clients that speak our extension, as are
+    the following."""
+    CHECKPOINT_BYTES = "checkpoint_bytes"
+    CHECKPOINT_SECONDS = "checkpoint_seconds"
+    """Of the newest durable save: from the beginning of its snapshot until it was durable."""
+    CHECKPOINT_STALL_SECONDS = "checkpoint_stall_seconds"
+    """Of the newest durable save: training stood still."""
+    RESTORE_SECONDS = "restore_seconds"
+    """To find, read and verify the checkpoint that this process resumed."""
+
+
 class ExitCode(IntEnum):
     """What the trainer's exit code means where torchrun does not mask it."""
 

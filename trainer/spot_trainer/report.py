@@ -112,8 +112,13 @@ class Pace:
     def begin(self, step: int) -> None:
         self._began = (self._now(), step)
 
-    def remaining_seconds(self, step: int, total_steps: int | None) -> int | None:
-        if self._began is None or total_steps is None or step <= self._began[1]:
+    def steps_per_second(self, step: int) -> float | None:
+        """None: nothing is measured yet."""
+        if self._began is None or step <= self._began[1]:
             return None
-        per_step = (self._now() - self._began[0]) / (step - self._began[1])
-        return round(per_step * max(0, total_steps - step))
+        seconds = self._now() - self._began[0]
+        return (step - self._began[1]) / seconds if seconds > 0 else None
+
+    def remaining_seconds(self, step: int, total_steps: int | None) -> int | None:
+        rate = self.steps_per_second(step)
+        return None if rate is None or total_steps is None else round(max(0, total_steps - step) / rate)

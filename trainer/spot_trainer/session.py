@@ -24,6 +24,7 @@ from spot_trainer.clock import Clock
 from spot_trainer.contract import (
     CheckpointRef,
     ExitCode,
+    Metric,
     Outcome,
     OutcomeKind,
     OutcomeReason,
@@ -647,7 +648,7 @@ class Session:
         return ProgressReport(
             progress_percentage=percentage,
             estimated_remaining_seconds=0 if is_complete else self._pace.remaining_seconds(done, total),
-            metrics=self._tally.metrics | {name: str(value) for name, value in self.metrics.items()},
+            metrics=self._report_metrics(done),
             last_updated_time=self._clock.wall(),
             step=None if self._is_waiting else done,
             total_steps=total,
@@ -656,6 +657,13 @@ class Session:
             checkpoint_name=str(durable.name) if durable else None,
             incarnation=self.incarnation,
         )
+
+    def _report_metrics(self, step: int) -> dict[str, str]:
+        """Ours first and last: they are not crowded out by many of the script's own, nor hidden by one."""
+        ours = self._tally.metrics
+        if (rate := self._pace.steps_per_second(step)) is not None:
+            ours[Metric.STEPS_PER_SECOND.value] = f"{rate:.6g}"
+        return ours | {name: str(value) for name, value in self.metrics.items()} | ours
 
     def _reading(self) -> Reading:
         """What Prometheus is told; called on the exporter's thread."""

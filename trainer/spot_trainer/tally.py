@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from spot_trainer.contract import SaveTotals
+from spot_trainer.contract import Metric, SaveTotals
 from spot_trainer.saver import Saved
 
 
@@ -53,14 +53,15 @@ class Tally:
 
     @property
     def metrics(self) -> dict[str, str]:
-        """What a progress report says besides the script's own metrics: the newest save."""
-        if self.last is None:
-            return {}
-        return {
-            "checkpoint_bytes": str(self.last.save.num_bytes),
-            "checkpoint_seconds": f"{self.last.seconds:.3f}",
-            "checkpoint_stall_seconds": f"{self.last.save.stall_seconds:.4f}",
-        }
+        """What a progress report says besides the script's own metrics: the newest save, the restore."""
+        found = {}
+        if self.last is not None:
+            found[Metric.CHECKPOINT_BYTES.value] = str(self.last.save.num_bytes)
+            found[Metric.CHECKPOINT_SECONDS.value] = f"{self.last.seconds:.3f}"
+            found[Metric.CHECKPOINT_STALL_SECONDS.value] = f"{self.last.save.stall_seconds:.4f}"
+        if self.restore_seconds is not None:
+            found[Metric.RESTORE_SECONDS.value] = f"{self.restore_seconds:.3f}"
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

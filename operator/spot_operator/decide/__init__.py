@@ -31,9 +31,11 @@ from spot_operator.decide.progress import (
     location_name,
     merge_report,
     newest_checkpoint,
+    with_measurements,
 )
 from spot_operator.decide.retention import clean_up
 from spot_operator.decide.returning import resume_predecessor, return_to_spot
+from spot_operator.decide.silence import assess_reports
 from spot_operator.decide.verdicts import upgraded
 from spot_operator.model import (
     UNKNOWN,
@@ -64,12 +66,15 @@ def take_stock(draft: Draft) -> Draft:
         progress=merge_report(status.progress, report),
         claims=status.claims or (report is not None and report.incarnation is not None),
         deadline=draft.spec.deadline.finish_by if draft.spec.deadline is not None else None,
-        checkpoint=newest_checkpoint(
-            status.checkpoint,
-            name=news.checkpoint_name if news is not None else None,
-            step=news.durable_step if news is not None else None,
-            time=(news.durable_time or news.received) if news is not None else None,
-            location=location_name(draft.spec.checkpoint.location),
+        checkpoint=with_measurements(
+            newest_checkpoint(
+                status.checkpoint,
+                name=news.checkpoint_name if news is not None else None,
+                step=news.durable_step if news is not None else None,
+                time=(news.durable_time or news.received) if news is not None else None,
+                location=location_name(draft.spec.checkpoint.location),
+            ),
+            news,
         ),
     )
     if status.gang is not None:
@@ -189,6 +194,7 @@ def decide(observation: Observation, now: datetime, settings: PolicySettings) ->
 
 
 def _conclude(draft: Draft) -> Decision:
+    draft = assess_reports(draft)
     generation = draft.observation.generation
     status = with_condition(
         draft.status,

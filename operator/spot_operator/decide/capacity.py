@@ -10,7 +10,7 @@ from typing import Final
 
 from spot_operator.decide import auto
 from spot_operator.decide.fates import was_never_bound
-from spot_operator.decide.progress import remaining_work_seconds
+from spot_operator.decide.progress import remaining_work, remaining_work_seconds
 from spot_operator.model import (
     FallbackPolicy,
     JobSpec,
@@ -182,14 +182,14 @@ def _deadline_near(
     latest = latest_spot_time(spec, status, settings)
     if latest is None or now < latest:
         return None
-    remaining = remaining_work_seconds(status, spec)
-    work = "an unknown amount of" if remaining is None else f"{remaining:.0f} s of"
+    left_over = remaining_work(status, spec)
+    work = "an unknown amount of" if left_over.seconds is None else f"{left_over.seconds:.0f} s of"
     assert spec.deadline is not None
     left = (spec.deadline.finish_by - now).total_seconds()
     return Choice(
         type=CapacityType.ON_DEMAND,
         reason=Reason.DEADLINE_NEAR,
-        message=f"{left:.0f} s to the deadline, {work} work left, "
+        message=f"{left:.0f} s to the deadline, {work} work left ({left_over.basis}), "
         f"{reserve_seconds(spec, settings)} s kept in reserve",
     )
 

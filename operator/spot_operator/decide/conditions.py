@@ -1,7 +1,8 @@
 """Conditions, the phase word and the printed line: all derived, none decides anything.
 
 A condition changes its transition time only when its status changes, and keeps its message
-while status and reason stay, so that numbers in messages never cause a write.
+while status, reason and what its numbers rest on (the words before a colon) stay, so that
+numbers in messages never cause a write.
 """
 
 from dataclasses import replace
@@ -39,7 +40,13 @@ def with_condition(
 ) -> JobStatus:
     old = find(status.conditions, type_)
     unchanged = old is not None and old.status is value
-    if old is not None and unchanged and keep_message and old.reason == reason:
+    if (
+        old is not None
+        and unchanged
+        and keep_message
+        and old.reason == reason
+        and _basis(old.message) == _basis(message)
+    ):
         message = old.message
     new = Condition(
         type=type_,
@@ -62,6 +69,11 @@ def with_condition(
 def is_asking_for_spot(status: JobStatus) -> bool:
     """The predecessor goes on while its successor asks for spot."""
     return status.predecessor is not None and status.predecessor.stop is None and status.gang is not None
+
+
+def _basis(message: str) -> str:
+    words, colon, _ = message.partition(": ")
+    return words if colon else ""
 
 
 def derive_phase(status: JobStatus) -> Phase:
@@ -124,4 +136,6 @@ def _message_of_gang(status: JobStatus) -> str:
         line += f", step {progress.step}{total}"
     if progress.durable_step is not None:
         line += f", safe up to {progress.durable_step}"
+    if is_true(status, ConditionType.PROGRESS_STALE) and progress.reported_time is not None:
+        line += f", no report since {progress.reported_time:%H:%M:%S}Z"
     return line

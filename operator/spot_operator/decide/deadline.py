@@ -10,7 +10,7 @@ from datetime import timedelta
 from spot_operator.decide.auto import at_risk_seconds, launch_seconds, working_gang
 from spot_operator.decide.capacity import latest_spot_time, reserve_seconds
 from spot_operator.decide.draft import Draft
-from spot_operator.decide.progress import remaining_work_seconds
+from spot_operator.decide.progress import Work, remaining_work
 from spot_operator.model import FallbackPolicy
 from spot_operator.names import CapacityType, ConditionType, Reason
 from spot_trainer.contract import format_time
@@ -32,7 +32,8 @@ def assess_deadline(draft: Draft) -> Draft:
             f"the deadline {deadline.finish_by.isoformat()} is over",
         )
     draft = draft.look_at(deadline.finish_by)
-    remaining = remaining_work_seconds(draft.status, draft.spec)
+    work = remaining_work(draft.status, draft.spec)
+    remaining = work.seconds
     if remaining is None:
         return _note_unknown(draft)
     needed, overhead = _fastest(draft, remaining)
@@ -41,9 +42,10 @@ def assess_deadline(draft: Draft) -> Draft:
             ConditionType.DEADLINE_AT_RISK,
             True,
             Reason.DEADLINE_NEAR,
-            f"{needed:.0f} s of work left, {overhead:.0f} s to start, {left:.0f} s to the deadline; {HELP}",
+            f"{work.basis}: {needed:.0f} s of work left, {overhead:.0f} s to start, "
+            f"{left:.0f} s to the deadline; {HELP}",
         )
-    return _note_feasible(draft.look_at(draft.now + timedelta(seconds=left - needed - overhead)), remaining)
+    return _note_feasible(draft.look_at(draft.now + timedelta(seconds=left - needed - overhead)), work)
 
 
 def _fastest(draft: Draft, remaining: float) -> tuple[float, float]:
@@ -70,17 +72,17 @@ def _note_unknown(draft: Draft) -> Draft:
     )
 
 
-def _note_feasible(draft: Draft, remaining: float) -> Draft:
+def _note_feasible(draft: Draft, work: Work) -> Draft:
     status, gang = draft.status, draft.status.gang
-    text = f"work left: {remaining:.0f} s"
+    text = f"{work.basis}: work left {work.seconds:.0f} s"
     if draft.spec.fallback.policy is FallbackPolicy.AUTO:
         decides = status.capacity.next_decision_time if status.capacity is not None else None
         if decides is not None:
-            text += f"; capacity is decided again at {format_time(decides)} at the latest"
+            text += f", capacity is decided again at {format_time(decides)} at the latest"
     else:
         on_demand = gang is not None and gang.capacity_type is CapacityType.ON_DEMAND
         reserve = 0 if on_demand else reserve_seconds(draft.spec, draft.settings)
         leaves = latest_spot_time(draft.spec, status, draft.settings)
         if leaves is not None:
-            text += f"; reserve: {reserve} s; spot is left at {format_time(leaves)} at the latest"
+            text += f", reserve {reserve} s, spot is left at {format_time(leaves)} at the latest"
     return draft.note(ConditionType.DEADLINE_AT_RISK, False, Reason.DEADLINE_FEASIBLE, text)

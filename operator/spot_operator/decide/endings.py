@@ -207,7 +207,9 @@ def _remember_failure(draft: Draft, case: Case, verdict: Verdict) -> Draft:
 def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reached: int | None) -> Draft:
     progress = draft.status.progress
     durable = progress.durable_step
-    lost = max(0, reached - (durable or 0)) if reached is not None else None
+    # A container that does not tell of its checkpoints may have made one a moment ago.
+    tells = draft.status.claims or durable is not None
+    lost = max(0, reached - (durable or 0)) if reached is not None and tells else None
     restart = Restart(
         time=draft.now,
         incarnation=gang.incarnation,
