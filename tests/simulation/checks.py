@@ -318,6 +318,11 @@ class Checks:
             return False
         return any(ended - 5 <= lost <= ended + SETTLE_SECONDS for lost in machine.lost_at)
 
+    def _was_followed_by_a_taint(self, pod_uid: str) -> bool:
+        """Who polls its machine for notices stops before the taint is there."""
+        ended, machine = self._world.ended_at.get(pod_uid, (0.0, None))
+        return machine is not None and any(-1 <= at - ended <= 7 for at in machine.tainted_at)
+
     def _could_not_be_read(self, name: str, pod_uid: str) -> bool:
         """From its end until nothing more could follow, its node could not be looked at."""
         ended, _ = self._world.ended_at.get(pod_uid, (0.0, None))
@@ -334,6 +339,8 @@ class Checks:
         allowed = set().union(*(ALLOWED[deed] for deed in deeds)) if deeds else set()
         if deeds & {"crash", "stops itself"} and self._was_followed_by_a_loss(restart["podUID"]):
             allowed |= {"Interruption", "NodeLost"}
+        if "stops itself" in deeds and self._was_followed_by_a_taint(restart["podUID"]):
+            allowed.add("Interruption")
         cause = restart["cause"]
         if self._could_not_be_read(name, restart["podUID"]):
             allowed.add("VoluntaryEviction")

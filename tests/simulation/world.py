@@ -59,6 +59,7 @@ class Machine:
     num_cuts: int = 0
     lost_since: float | None = None
     lost_at: list[float] = field(default_factory=list)
+    tainted_at: list[float] = field(default_factory=list)
     announced_at: float | None = None
     """When it was first said that it would go."""
     was_lost: bool = False
@@ -242,6 +243,8 @@ class World:
         taint = {"key": key, "effect": effect}
         if is_dated:
             taint["timeAdded"] = format_time(self.now())
+
+        machine.tainted_at.append(self.seconds())
 
         def change(node: Object) -> None:
             node["spec"].setdefault("taints", []).append(taint)
