@@ -105,14 +105,18 @@ class Lab:
         await self.wait(f"all pods of {namespace} to run", is_so, seconds=seconds)
 
     async def wait_until_settled(self, *, seconds: float = 180) -> None:
-        """Until the operator has looked at everything that it was woken for."""
+        """Until the operator has looked at everything that it was woken for, and changes nothing any more.
+
+        Looks alone say nothing: the jobs in which nothing happens get theirs all the time.
+        """
 
         async def is_so() -> bool:
             before = await self.operator.metrics()
             await asyncio.sleep(1)
             after = await self.operator.metrics()
-            series = ("spot_operator_reconciles_total", "spot_operator_queue_depth")
-            return bool(after) and all(before.get(name) == after.get(name) for name in series)
+            series = ("spot_operator_status_writes_total", "spot_operator_jobs")
+            is_same = bool(after) and all(before.get(name) == after.get(name) for name in series)
+            return is_same and after["spot_operator_queue_depth"] == 0
 
         await self.wait("the operator to have nothing to do", is_so, seconds=seconds)
 
