@@ -8,7 +8,7 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
@@ -19,8 +19,10 @@ from spot_operator.observe import Observer
 from spot_operator.reconcile import Reconciler
 from spot_operator.reports import ReportBook
 from spot_operator.settings import Settings
-from spot_operator.views import controller_of, is_terminal
+from spot_operator.views import controller_of, is_ending, is_terminal
 from spot_operator.workqueue import WorkQueue
+
+SETTLING_SECONDS: Final = 0.3
 
 
 class Core:
@@ -85,8 +87,8 @@ class Core:
         woken |= {key for key, version in jobs.items() if not self.reconciler.has_seen(key, version)}
         # A stop must not wait for a thousand looks that find nothing to do.
         pressing = self._pressing(pods)
-        for key in sorted(woken, key=lambda key: (key not in pressing, key)):
-            self.queue.wake(key)
+        for key in sorted(woken):
+            self.queue.wake(key, urgent=key in pressing)
         for number, key in enumerate(jobs):
             self.queue.wake(key, spread_seconds * number / len(jobs))
 
@@ -113,8 +115,13 @@ class Core:
         if key is not None:
             if ended:
                 self.reconciler.pod_ended(key)
-            self.queue.wake(key)
+            if ended or deleted or is_ending(pod):
+                self.queue.wake(key, urgent=True)
+            else:
+                # Created, bound, pulled, started: these come in a row, and one look sees all of them.
+                self.queue.wake(key, SETTLING_SECONDS)
 
     def hear_node(self, node: Json, *, deleted: bool = False) -> None:
         for key in self.nodes.hear(node, deleted=deleted):
-            self.queue.wake(key)
+            urgent = deleted or self.nodes.signal_heard(node["metadata"]["name"]) is not None
+            self.queue.wake(key, urgent=urgent)

@@ -265,6 +265,8 @@ class Gang:
     stop: Stop | None = None
     hands_over_from: int | None = None
     """The incarnation that was still ending when this one was launched; its claim waits for that end."""
+    is_beside: bool = False
+    """It was launched while that incarnation went on, and takes over only when that is told to stop."""
     accounted_until: datetime | None = None
     """Node time up to here is already in status.cost."""
 

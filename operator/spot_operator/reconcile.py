@@ -32,6 +32,8 @@ from spot_operator.wire import status_from_json, status_to_json
 Json = Mapping[str, Any]
 
 AT_ONCE: Final = 0.0
+CREATED_SECONDS: Final = 1.0
+"""The watch tells of a created pod; a watch that lags or is broken must not keep its UID out of status."""
 EARLIER: Final = 0
 """Stands for every incarnation that has its verdict."""
 REFUSAL_RETRY_SECONDS: Final = 5.0
@@ -208,9 +210,11 @@ class Reconciler:
             if observation.pods is UNKNOWN
             else frozenset(pod.uid for pod in observation.pods if pod.deletion_timestamp is not None)
         )
-        if results.created or any(deletion.uid not in terminating for deletion in results.deleted):
+        if any(deletion.uid not in terminating for deletion in results.deleted):
             return AT_ONCE
         waits = [later] if later is not None else []
+        if results.created:
+            waits.append(CREATED_SECONDS)
         if results.refusal is not None:
             waits.append(REFUSAL_RETRY_SECONDS)
         if decision.next_look is not None:

@@ -22,6 +22,7 @@ from spot_operator.names import LABEL_INCARNATION, LABEL_RANK
 Json = Mapping[str, Any]
 
 ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+DISRUPTED: Final = frozenset({"DisruptionTarget", "TerminationTarget"})
 CLAIM_DISRUPTED: Final = "DisruptionReason"
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -46,6 +47,19 @@ def controller_of(obj: Json) -> Json | None:
 
 def is_terminal(pod: Json) -> bool:
     return pod.get("status", {}).get("phase") in TERMINAL_PHASES
+
+
+def is_ending(pod: Json) -> bool:
+    """Something has told it to end, or it has ended, or its trainer may have."""
+    status = pod.get("status", {})
+    containers: Iterable[Json] = status.get("containerStatuses") or ()
+    conditions: Iterable[Json] = status.get("conditions") or ()
+    return (
+        pod["metadata"].get("deletionTimestamp") is not None
+        or is_terminal(pod)
+        or any("terminated" in (each.get("state") or {}) for each in containers)
+        or any(c.get("type") in DISRUPTED and c.get("status") == "True" for c in conditions)
+    )
 
 
 def incarnation_of(pod: Json) -> int:

@@ -2,7 +2,8 @@
 
 Invariants: a key is handled by one worker at a time; a wake during its handling leads to
 another look after it; many wakes of a waiting key are one look, at the earliest time that
-was asked for; and errors back off here and nowhere else, per key, with jitter.
+was asked for; what is urgent goes before everything that is only due; and errors back off
+here and nowhere else, per key, with jitter.
 """
 
 import asyncio
@@ -20,6 +21,9 @@ K = TypeVar("K", bound=Hashable)
 BACKOFF_BASE_SECONDS: Final = 0.25
 BACKOFF_MAX_SECONDS: Final = 30.0
 SPARE_ENTRIES: Final = 64
+URGENT: Final = 0
+ORDINARY: Final = 1
+NEVER: Final = (ORDINARY, float("inf"))
 
 _log = Log(__name__)
 
@@ -40,39 +44,44 @@ class WorkQueue(Generic[K]):
         self._handle = handle
         self._num_workers = workers
         self._jitter = jitter
-        self._due: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
+        self._due: dict[K, tuple[int, float]] = {}
+        """Rank (urgent first) and time of the look that is waited for."""
+        self._heap: list[tuple[int, float, int, K]] = []
         self._order = itertools.count()
         self._running: set[K] = set()
         self._failures: dict[K, int] = {}
         self._changed = asyncio.Event()
         self._idle_workers = asyncio.Semaphore(workers)
 
-    def wake(self, key: K, after: float = 0.0) -> None:
-        """Look at `key` in `after` seconds, or earlier if that was asked for already."""
-        due = asyncio.get_running_loop().time() + after
-        if due >= self._due.get(key, float("inf")):
+    def wake(self, key: K, after: float = 0.0, *, urgent: bool = False) -> None:
+        """Look at `key` in `after` seconds, or earlier if that was asked for already.
+
+        Urgent: now, and before all others, since somebody's notice is running out.
+        """
+        now = asyncio.get_running_loop().time()
+        due = (URGENT, now) if urgent else (ORDINARY, now + after)
+        if due >= self._due.get(key, NEVER):
             return
         self._due[key] = due
-        heapq.heappush(self._heap, (due, next(self._order), key))
+        heapq.heappush(self._heap, (*due, next(self._order), key))
         if len(self._heap) > 2 * len(self._due) + SPARE_ENTRIES:
             self._forget_superseded()
         self._changed.set()
 
     def _forget_superseded(self) -> None:
         """A look far ahead that an earlier one has replaced would stay until its time had come."""
-        self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+        self._heap = [entry for entry in self._heap if self._due.get(entry[3]) == entry[:2]]
         heapq.heapify(self._heap)
 
     def depth(self) -> int:
         """How many keys are due for a look and have to wait for a worker."""
         now = asyncio.get_running_loop().time()
-        return sum(1 for due in self._due.values() if due <= now)
+        return sum(1 for _, due in self._due.values() if due <= now)
 
     def lateness(self) -> float:
         """Seconds by which the most overdue waiting key is late; 0 when none is."""
         now = asyncio.get_running_loop().time()
-        return max((now - due for key, due in self._due.items() if due <= now), default=0.0)
+        return max((now - due for _, due in self._due.values() if due <= now), default=0.0)
 
     async def run(self) -> None:
         """Serve for ever; cancelling it cancels the looks under way."""
@@ -97,11 +106,11 @@ class WorkQueue(Generic[K]):
 
     def _pop(self, now: float) -> tuple[K | None, float | None]:
         """The first key that is due and not being handled, or the seconds until one may be."""
-        blocked: list[tuple[float, int, K]] = []
+        blocked: list[tuple[int, float, int, K]] = []
         try:
             while self._heap:
-                due, _, key = self._heap[0]
-                if self._due.get(key) != due:
+                rank, due, _, key = self._heap[0]
+                if self._due.get(key) != (rank, due):
                     heapq.heappop(self._heap)  # superseded by an earlier wake
                 elif due > now:
                     return None, due - now

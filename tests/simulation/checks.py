@@ -319,9 +319,13 @@ class Checks:
         return any(ended - 5 <= lost <= ended + SETTLE_SECONDS for lost in machine.lost_at)
 
     def _was_followed_by_a_taint(self, pod_uid: str) -> bool:
-        """Who polls its machine for notices stops before the taint is there."""
+        """Who polls its machine for notices stops before the taint is there, or before the node goes."""
         ended, machine = self._world.ended_at.get(pod_uid, (0.0, None))
-        return machine is not None and any(-1 <= at - ended <= 7 for at in machine.tainted_at)
+        if machine is None:
+            return False
+        gone = self._world.gone_at.get(machine.uid, 0.0)
+        is_gone_soon = ended <= gone <= ended + UPGRADE_SECONDS + 10
+        return is_gone_soon or any(-1 <= at - ended <= 7 for at in machine.tainted_at)
 
     def _could_not_be_read(self, name: str, pod_uid: str) -> bool:
         """From its end until nothing more could follow, its node could not be looked at."""

@@ -6,7 +6,7 @@ import pytest
 
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.model import ContainerTermination, PodCondition, Taint
-from spot_operator.views import is_claim_disrupted, node_view, pod_view, time_of
+from spot_operator.views import is_claim_disrupted, is_ending, node_view, pod_view, time_of
 
 
 def make_pod(**status: object) -> dict:
@@ -181,3 +181,21 @@ def test_node_claim_of_a_node_is_its_owner_of_that_kind() -> None:
 )
 def test_claim_that_karpenter_chose_to_disrupt(status: object, is_chosen: bool) -> None:
     assert is_claim_disrupted({"status": status}) is is_chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "is_told"),
+    [
+        ({}, False),
+        ({"phase": "Failed"}, True),
+        ({"conditions": [{"type": "DisruptionTarget", "status": "True"}]}, True),
+        ({"conditions": [{"type": "DisruptionTarget", "status": "False"}]}, False),
+        ({"containerStatuses": [{"name": "trainer", "state": {"terminated": {"exitCode": 1}}}]}, True),
+        ({"containerStatuses": [{"name": "trainer", "state": {"running": {}}}]}, False),
+    ],
+)
+def test_pod_that_is_to_end_or_has_ended(change: dict, is_told: bool) -> None:
+    assert is_ending(make_pod(**change)) is is_told
+    going = make_pod(**change)
+    going["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z"
+    assert is_ending(going)

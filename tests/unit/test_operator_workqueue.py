@@ -175,3 +175,21 @@ async def test_looks_far_ahead_that_were_replaced_do_not_pile_up() -> None:
             queue.wake("a", 0)
             await asyncio.sleep(0.01)
         assert len(queue._heap) < 200
+
+
+async def test_what_is_urgent_goes_before_all_that_was_due_earlier() -> None:
+    looks: list[str] = []
+
+    async def handle(key: str) -> None:
+        looks.append(key)
+        await asyncio.sleep(1)
+
+    async with running(handle, workers=1) as queue:
+        for key in ("busy", "a", "b", "c"):
+            queue.wake(key)
+        await asyncio.sleep(0.5)
+        queue.wake("c", urgent=True)
+        queue.wake("d", urgent=True)
+        queue.wake("d", 5)
+        await asyncio.sleep(10)
+    assert looks == ["busy", "c", "d", "a", "b"]

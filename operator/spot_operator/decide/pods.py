@@ -47,6 +47,9 @@ STATUS_PATH: Final = "/var/run/secrets/spottraining.io/status"
 TOKEN_LIFETIME_SECONDS: Final = 3600
 MASTER_PORT: Final = 29500
 HANDOVER_MARGIN_SECONDS: Final = 10
+BESIDE_SECONDS: Final = 1800
+"""For one that asks for spot: its predecessor goes on until it is told to stop, and nobody may be able to
+tell for a while."""
 """Beyond the grace period: for the kubelet to kill, and for its word to arrive."""
 
 
@@ -204,7 +207,9 @@ def checkpoint_uri(location: S3Location | VolumeLocation) -> str:
 
 def handover_seconds(spec: JobSpec, gang: Gang) -> int:
     """How long the trainer's claim waits at most for an incarnation that is still saving."""
-    return 0 if gang.hands_over_from is None else spec.grace_seconds + HANDOVER_MARGIN_SECONDS
+    if gang.hands_over_from is None:
+        return 0
+    return BESIDE_SECONDS if gang.is_beside else spec.grace_seconds + HANDOVER_MARGIN_SECONDS
 
 
 def notice_seconds(spec: JobSpec, capacity_type: CapacityType) -> int:

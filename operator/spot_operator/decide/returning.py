@@ -82,6 +82,7 @@ def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
         capacity_type=CapacityType.SPOT,
         created_time=draft.now,
         pods=(PodRecord(name=name, rank=0),),
+        is_beside=True,
     )
     draft = draft.with_status(
         incarnation=incarnation, predecessor=gang, gang=handover.successor(candidate, gang)
