@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("bench/out"), help="folder of the report")
     parser.add_argument("--traces", type=Path, help="folder of referee.py (default: ../shared/traces)")
     parser.add_argument(
-        "--tune", action="store_true", help="cross-validate the constants instead (half an hour)"
+        "--tune", action="store_true", help="cross-validate the constants instead (15 minutes)"
     )
     arguments = parser.parse_args()
     traces = find_traces(arguments.traces)
