@@ -6,6 +6,8 @@ tests/simulation and tests/unit.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from operator_scene import wait_for
 from staging import Stages, hold
@@ -26,7 +28,7 @@ def test_race_01_the_node_is_gone_before_its_pod_is_marked(stages: Stages) -> No
 
 
 def test_race_02_a_pod_is_gone_without_a_terminal_state(stages: Stages) -> None:
-    stage = stages()
+    stage = stages(claims=True)
     stage.taint(SPOT_ITN)
     stage.wait_stopping(2)
     stage.vanish()
@@ -158,7 +160,9 @@ def test_race_17_durable_progress_resets_the_budget(stages: Stages) -> None:
     stage = stages(claims=True, failurePolicy={"backoffLimit": 1, "windowSeconds": 1})
     for _ in range(3):
         stage.end(1, "failed")
-        stage.verdict()
+        restart = stage.verdict()
+        ended = datetime.fromisoformat(restart["time"])
+        wait_for("the window to pass", lambda ended=ended: (datetime.now(UTC) - ended).total_seconds() > 1.1)
         stage.run_next()
     assert stage.condition("Failed").get("status") != "True"
 

@@ -210,7 +210,7 @@ def test_row_09_node_object_gone(stages: Stages, on_demand: bool, cause: str) ->
 
 
 def test_row_09_pod_garbage_collection(stages: Stages) -> None:
-    stage = stages()
+    stage = stages(claims=True)
     stage.disrupt("DeletionByPodGC")
     stage.write_pod("Failed")
     stage.vanish()
@@ -420,7 +420,15 @@ def test_row_22_exit_0_when_told_to_stop_is_not_done(stages: Stages) -> None:
 
 
 def test_row_23_the_pod_disappeared(stages: Stages) -> None:
-    stage = stages()
+    stage = stages(claims=True)
     stage.vanish()
     stage.expect("VoluntaryEviction", "23")
     stage.expect_next_pod()
+
+
+def test_row_23_a_plain_pod_that_was_deleted_by_force_may_run_on(stages: Stages) -> None:
+    """Its kubelet stops it in its own time, and nobody would tell."""
+    stage = stages()
+    stage.vanish()
+    wait_for("reason", lambda: stage.condition("PodsReady").get("reason") == "WaitingForOldPod")
+    assert stage.find_pod(2) is None

@@ -5,6 +5,7 @@ goes through everything that it ever does, and what it asked for (by its own cou
 words) is compared with what the chart grants.
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 import yaml
 from operator_scene import DISRUPTED, Operator, Scene, report, wait_for
+from staging import NODE_CLAIM_CRD
 
+from localcluster.api import ApiClient, ApiError
 from localcluster.binaries import Binaries
 from localcluster.cache import Cache
 
@@ -110,8 +113,25 @@ def operator(
     print((tmp_path / "operator.log").read_text())
 
 
+def claim_for(api: ApiClient, node: str) -> dict[str, str]:
+    """An owner that exists: the garbage collector removes a node whose claim is gone."""
+    kinds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    with contextlib.suppress(ApiError):  # another test was first
+        api.create(kinds, NODE_CLAIM_CRD)
+    kind = {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim"}
+
+    def create() -> Any:
+        with contextlib.suppress(ApiError):
+            body = {**kind, "metadata": {"name": f"{node}-claim"}}
+            return api.create("/apis/karpenter.sh/v1/nodeclaims", body)
+        return None
+
+    uid = wait_for("node claim", create)["metadata"]["uid"]
+    return {**kind, "name": f"{node}-claim", "uid": uid}
+
+
 def test_chart_grants_exactly_what_the_operator_asks_for(
-    operator: Operator, scene: Scene, rights: list[dict[str, Any]], tmp_path: Path
+    api_server: Any, operator: Operator, scene: Scene, rights: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     used = dict.fromkeys(operator.requests())
     leaders = scene.kubectl(
@@ -128,7 +148,7 @@ def test_chart_grants_exactly_what_the_operator_asks_for(
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": taken, "namespace": scene.namespace}}
     pod["spec"] = {"containers": [{"name": "somebody", "image": "somebody"}]}
     scene.kubectl("create", "-f", "-", body=pod)
-    claimed = {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim", "name": "claim", "uid": "claim-uid"}
+    claimed = claim_for(api_server.api, scene.node)
     owned = json.dumps({"metadata": {"ownerReferences": [claimed]}})
     scene.kubectl("patch", "node", scene.node, "--type=merge", "-p", owned)
     scene.set_taints(DISRUPTED)

@@ -38,7 +38,9 @@ class Mutant:
     why: str
     """What somebody would see go wrong."""
     seed: int
-    """One that caught it."""
+    """One that caught it; 0: what it does is out of the model's sight."""
+    test: str
+    """A test that fails because of it, for those."""
     is_blind: bool
     """Whoever wrote it had not read the checks."""
 
@@ -58,12 +60,30 @@ def apply(mutant: Mutant, folder: Path) -> None:
 
 
 def catch(mutant: Mutant, *, num_seeds: int = OTHER_SEEDS) -> str:
-    """The seed that fails and why; empty if none does."""
-    ranges = [(mutant.seed, 1), (FIRST_SEED, num_seeds)]
+    """The seed or the test that fails, and why; empty if none does."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         apply(mutant, folder)
+        if mutant.test:
+            return _try(mutant, folder)
+        ranges = [(mutant.seed, 1), (FIRST_SEED, num_seeds)]
         return next(filter(None, (_play(mutant, folder, *each) for each in ranges)), "")
+
+
+def _try(mutant: Mutant, folder: Path) -> str:
+    """The test fails with the mistake in; that it passes without is the business of its own suite."""
+    paths = [str(folder), str(ROOT / "trainer")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"mutant {mutant.name}: {mutant.test} does not run: {done.stdout[-2000:]}")
+    return mutant.test if done.returncode == 1 else ""
 
 
 def _play(mutant: Mutant, folder: Path, first: int, num_seeds: int) -> str:
@@ -105,7 +125,7 @@ def main() -> int:
         for mutant, text in zip(mutants, caught, strict=True):
             print(f"{mutant.name:<50} {text[:150] or 'NOT CAUGHT'}", flush=True)
             if text:
-                found[mutant.name] = int(text.split()[1].rstrip(":"))
+                found |= {} if mutant.test else {mutant.name: int(text.split()[1].rstrip(":"))}
             else:
                 missed.append(mutant.name)
     if options.search:

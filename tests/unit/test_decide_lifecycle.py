@@ -380,6 +380,17 @@ def test_waiting_for_spot_too_long_moves_the_job_to_on_demand() -> None:
     assert gone.status.restarts.interruptions == 0
 
 
+def test_the_wait_for_spot_counts_from_the_pod_that_waits() -> None:
+    """Not from the condition of a pod before: the job may have been suspended for hours in between."""
+    observation = replace(pending(), spec=make_spec(fallback=FallbackSpec(after_pending_seconds=300)))
+    before = step(observation).status
+    assert before.gang is not None
+    late = replace(before, gang=replace(before.gang, created_time=NOW + seconds(1000)))
+    again = replace(observation, status=late)
+    assert step(again, after=1299).actions == ()
+    assert deleted(step(again, after=1300)) == [POD_UID]
+
+
 def test_spot_only_waits_and_on_demand_only_never_uses_spot() -> None:
     on_demand_only = make_spec(fallback=FallbackSpec(policy=FallbackPolicy.ON_DEMAND_ONLY))
     gang = step(new_job(spec=on_demand_only)).status.gang
