@@ -138,3 +138,10 @@ def test_the_step_of_another_incarnation_is_not_lost_again() -> None:
     status = make_status(gang=make_gang(incarnation=2), progress=progress, incarnation=2)
     restart = step(make_observation(status=status, pods=(make_ended_pod(1),))).status.recent_restarts[-1]
     assert (restart.lost_steps, restart.lost_seconds) == (None, None)
+
+
+def test_who_suspends_a_job_in_back_off_does_not_find_it_waiting_when_it_is_resumed() -> None:
+    waiting = make_status(gang=None, next_launch_time=NOW + seconds(300))
+    suspended = step(make_observation(spec=make_spec(suspend=True), status=waiting, pods=())).status
+    assert suspended.next_launch_time is None
+    assert created(step(make_observation(status=suspended, pods=()), after=1)) == ["digits-0c5e1-2-0"]

@@ -193,3 +193,16 @@ async def test_what_is_urgent_goes_before_all_that_was_due_earlier() -> None:
         queue.wake("d", 5)
         await asyncio.sleep(10)
     assert looks == ["busy", "c", "d", "a", "b"]
+
+
+async def test_another_look_at_once_is_not_the_same_as_none() -> None:
+    looks: list[float] = []
+
+    async def handle(key: str) -> float | None:
+        looks.append(now())
+        return 0.0 if len(looks) < 3 else None
+
+    async with running(handle) as queue:
+        queue.wake("a")
+        await asyncio.sleep(1)
+    assert len(looks) == 3
