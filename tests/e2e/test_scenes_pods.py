@@ -215,4 +215,4 @@ def test_running_out_of_memory_has_a_budget_of_its_own(bench: Bench) -> None:
     counts = result.status["restarts"]
     assert (counts["outOfMemory"], counts["failures"], counts["interruptions"]) == (1, 0, 0)
     lost = lost_steps(result.training, result.notes["scene"])
-    assert 0 < lost <= interval_steps(INTERVAL_SECONDS, STEP_SECONDS)
+    assert 0 <= lost <= interval_steps(INTERVAL_SECONDS, STEP_SECONDS)
