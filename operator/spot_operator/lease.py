@@ -57,6 +57,7 @@ class Elector:
         self._clock = clock
         self._monotonic = monotonic
         self._leading_until = float("-inf")
+        self._is_released = False
         self._seen: tuple[str, str] | None = None
         self._seen_at = float("-inf")
         self._stale_at = float("-inf")
@@ -91,16 +92,26 @@ class Elector:
 
     async def release(self) -> None:
         """Give the Lease back, so that another replica need not wait; best effort."""
-        if not self.is_leading():
-            return
+        was_leading, self._is_released = self.is_leading(), True
         self._leading_until = float("-inf")
+        if not was_leading:
+            return
         try:
             async with asyncio.timeout(self._settings.retry_seconds):
-                lease = await self._store.read()
-                if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
-                    await self._store.replace(lease, lease["spec"] | {"holderIdentity": ""})
+                while not await self._give_back():
+                    pass  # a renewal that was under way came first
         except (KubeError, TimeoutError) as error:
             _log.warning("lease not released; it will expire", error=str(error))
+
+    async def _give_back(self) -> bool:
+        lease = await self._store.read()
+        if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+            return True
+        try:
+            await self._store.replace(lease, lease["spec"] | {"holderIdentity": ""})
+        except Conflict:
+            return False
+        return True
 
     async def _attempt(self, step: Callable[[], Any]) -> bool:
         """Whether the Lease is ours after one try; every failure but a new holder is another try."""
@@ -114,6 +125,8 @@ class Elector:
 
     async def _try_acquire(self) -> bool:
         started = self._monotonic()
+        if self._is_released:
+            return False  # whatever still renews has nothing to renew
         lease = await self._store.read()
         try:
             if lease is None:
@@ -131,8 +144,9 @@ class Elector:
                 )
         except (AlreadyExists, Conflict, NotFound):
             return False  # somebody was faster; the next look shows who
-        self._leading_until = started + self._settings.renew_deadline_seconds
-        return True
+        if not self._is_released:
+            self._leading_until = started + self._settings.renew_deadline_seconds
+        return not self._is_released
 
     def _is_fresh(self, spec: dict[str, Any], holder: str) -> bool:
         # Age is counted from when *we* first saw this record: clocks of two machines are not compared.

@@ -172,3 +172,28 @@ async def test_two_that_race_for_an_expired_lease_do_not_both_win() -> None:
     assert sum(rival.is_leading() for rival in rivals) == 1
     for task in tasks:
         task.cancel()
+
+
+async def test_a_renewal_under_way_does_not_keep_a_lease_that_is_given_back() -> None:
+    class Renewing(ScriptedStore):
+        """A renewal arrives between the look and the write of whoever gives the lease back."""
+
+        renews = False
+
+        async def read(self) -> dict[str, Any] | None:
+            lease = await super().read()
+            if self.renews:
+                self.renews, self.version = False, self.version + 1
+            return lease
+
+    store = Renewing()
+    first = make_elector(store, "a")
+    await first.acquire()
+    holding = asyncio.create_task(first.hold())
+    store.renews = True
+    await first.release()
+    await asyncio.sleep(60)
+    holding.cancel()
+    assert store.spec is not None
+    assert store.spec["holderIdentity"] == ""
+    assert not first.is_leading()
