@@ -6,10 +6,16 @@ need not wait until the machine of the last one is surely off.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import aiohttp
+
+from operator_bench.api import ApiError
 from operator_bench.lab import PODS, Lab
 
+TRIES = 20
+PAUSE_SECONDS = 0.5
 _AUDIENCE = "spottraining.io/status"
 _TOKENS = "/api/v1/namespaces/{}/serviceaccounts/default/token"
 
@@ -35,9 +41,17 @@ async def _report(lab: Lab, pod: dict[str, Any]) -> None:
     body = {"spec": {"audiences": [_AUDIENCE], "boundObjectRef": bound}}
     answer = await lab.api.create(_TOKENS.format(metadata["namespace"]), body)
     incarnation = int(metadata["labels"]["spottraining.io/incarnation"])
-    await lab.operator.report(
-        metadata["namespace"],
-        metadata["ownerReferences"][0]["name"],
-        answer["status"]["token"],
-        {"incarnation": incarnation, "step": 100},
-    )
+    for _ in range(TRIES):
+        try:
+            await lab.operator.report(
+                metadata["namespace"],
+                metadata["ownerReferences"][0]["name"],
+                answer["status"]["token"],
+                {"incarnation": incarnation, "step": 100},
+            )
+        except (aiohttp.ClientError, ApiError):
+            # All pods have one address here, and the server takes so many connections of one at a time.
+            await asyncio.sleep(PAUSE_SECONDS)
+        else:
+            return
+    raise ApiError(0, f"no report of {metadata['name']} was taken in {TRIES} tries")
