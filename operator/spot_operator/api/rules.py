@@ -267,10 +267,10 @@ _CAPACITY: Final[tuple[Rule[api.Capacity], ...]] = (
 _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
     Rule(
         field="returnToSpot",
-        cel="!has(self.returnToSpot) || self.returnToSpot != 'Auto' || !has(self.policy) "
-        "|| self.policy == 'Auto'",
+        cel="!has(self.returnToSpot) || self.returnToSpot != 'Auto' || (has(self.policy) "
+        "&& self.policy == 'Auto')",
         message="only policy Auto comes back to spot; set policy to Auto, or returnToSpot to Never",
-        holds=lambda f: f.return_to_spot != "Auto" or f.policy in (None, "Auto"),
+        holds=lambda f: f.return_to_spot != "Auto" or f.policy == "Auto",
         reason="FieldValueForbidden",
     ),
     Rule(
