@@ -25,10 +25,8 @@ class Manifest:
     namespace: str
     spec: JobSpec
     chosen: Policy
-    """What `fallback.policy` says."""
+    """What `fallback.policy` says, or comes to where it says nothing."""
     num_nodes: int
-    accepts_auto: bool
-    """Whether this version of the operator takes `fallback.policy: Auto`."""
 
 
 def read_manifest(path: str, stdin: str, *, name: str, namespace: str, created: datetime) -> Manifest:
@@ -82,35 +80,19 @@ def _manifest(job: Mapping[str, Any], *, path: str, namespace: str, created: dat
         raise PluginError(f"{path}: metadata.name: required, but not set")
     space = str(metadata.get("namespace") or namespace or "default")
 
-    def parsed(changes: Mapping[str, Any], *, drop: tuple[str, ...] = ()) -> JobSpec | InvalidSpec:
-        given = spec.get("fallback")
-        if given is None or isinstance(given, Mapping):
-            kept = {key: value for key, value in (given or {}).items() if key not in drop}
-            fallback: Any = {**kept, **changes}
-        else:
-            fallback = given
-        # What YAML read as a time is text to the API.
-        plain = _plain({**spec, "fallback": fallback})
-        return parse_spec(plain, namespace=space, name=job_name, created=created)
-
-    given_fallback = spec.get("fallback")
-    word = given_fallback.get("policy") if isinstance(given_fallback, Mapping) else None
-    is_auto = word == Policy.AUTO
-    # Auto may not be accepted yet; its thresholds are those of Rules.
-    found = parsed({"policy": "Rules"}, drop=("returnToSpot",)) if is_auto else parsed({})
+    # What YAML read as a time is text to the API.
+    found = parse_spec(_plain(spec), namespace=space, name=job_name, created=created)
     if isinstance(found, InvalidSpec):
         raise PluginError(
             f"{path}: {found.field}: {found.why}", do="mend this field; the operator would refuse it too"
         )
     nodes = spec.get("numNodes")
-    thresholds = ("returnToSpot", "afterInterruptions", "afterPendingSeconds", "beforeDeadlineSeconds")
     return Manifest(
         name=job_name,
         namespace=space,
         spec=found,
-        chosen=Policy.AUTO if is_auto else Policy(found.fallback.policy),
+        chosen=Policy(found.fallback.policy),
         num_nodes=nodes if isinstance(nodes, int) else 1,
-        accepts_auto=isinstance(parsed({"policy": "Auto"}, drop=thresholds), JobSpec),
     )
 
 

@@ -88,8 +88,6 @@ def _cut_off(report: Report) -> list[str]:
 def _remarks(report: Report) -> list[str]:
     """What to know besides the advice."""
     said = []
-    if report.advice.better is Policy.AUTO and not report.manifest.accepts_auto:
-        said.append("this version of the operator does not accept Auto yet")
     rules = report.summaries.get(Policy.RULES)
     if rules is not None and report.manifest.chosen is Policy.RULES and report.has_deadline:
         reserve, needed = (

@@ -100,8 +100,6 @@ def prepare(
             notes.append(f"{', '.join(short)}: shorter than a run, so it is played over and over")
     if spec.checkpoint.interval_policy is IntervalPolicy.AUTO:
         notes.append("checkpoint.interval.policy is Auto: its longest interval is assumed")
-    if manifest.chosen is Policy.AUTO and not manifest.accepts_auto:
-        notes.append("this version of the operator does not accept fallback.policy Auto yet")
     return Prepared(plan=plan, chosen=manifest.chosen, notes=tuple(notes))
 
 
