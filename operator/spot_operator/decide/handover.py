@@ -6,14 +6,13 @@ fences, it may do so at any time. Invariant: never more than two incarnations, a
 container that does not claim.
 """
 
-from dataclasses import replace
-
 from spot_operator.decide import avoid
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
+from spot_operator.decide.pods import pod_name
 from spot_operator.decide.volumes import uses_claims
-from spot_operator.model import Gang, JobSpec
-from spot_operator.names import LABEL_KUEUE_QUEUE, StopReason
+from spot_operator.model import Gang, JobSpec, PodRecord
+from spot_operator.names import LABEL_KUEUE_QUEUE, CapacityType, StopReason
 
 REASONS = frozenset({StopReason.NODE_SIGNAL, StopReason.CAPACITY_CHANGE})
 
@@ -61,6 +60,17 @@ def begin(draft: Draft, gang: Gang) -> Draft:
     return draft.with_status(predecessor=gang, gang=None)
 
 
-def successor(gang: Gang, predecessor: Gang | None) -> Gang:
-    """The new gang, which knows whom it has to wait for."""
-    return gang if predecessor is None else replace(gang, hands_over_from=predecessor.incarnation)
+def next_gang(
+    draft: Draft, capacity_type: CapacityType, predecessor: Gang | None, *, is_beside: bool = False
+) -> Gang:
+    """The next incarnation, which knows whom it has to wait for."""
+    incarnation = draft.status.incarnation + 1
+    name = pod_name(draft.observation.name, draft.observation.uid, incarnation, 0)
+    return Gang(
+        incarnation=incarnation,
+        capacity_type=capacity_type,
+        created_time=draft.now,
+        pods=(PodRecord(name=name, rank=0),),
+        hands_over_from=predecessor.incarnation if predecessor is not None else None,
+        is_beside=is_beside,
+    )

@@ -10,7 +10,7 @@ from spot_operator.decide.draft import Draft
 from spot_operator.decide.endings import fail, wait_to_settle
 from spot_operator.decide.fates import Fate
 from spot_operator.decide.gang import has_stop_signal
-from spot_operator.decide.pods import build_pod, pod_name
+from spot_operator.decide.pods import build_pod
 from spot_operator.decide.progress import location_name
 from spot_operator.model import (
     CapacityStatus,
@@ -18,7 +18,6 @@ from spot_operator.model import (
     DeadlineAction,
     DeletePod,
     Gang,
-    PodRecord,
     Progress,
     Stop,
 )
@@ -178,18 +177,12 @@ def launch(draft: Draft) -> Draft:
         ).look_at(due)
     draft = avoid.forget_old(_start_over_elsewhere(draft))
     assert draft.status.capacity is not None
-    incarnation = draft.status.incarnation + 1
     capacity_type = draft.status.capacity.type
-    name = pod_name(draft.observation.name, draft.observation.uid, incarnation, 0)
-    gang = Gang(
-        incarnation=incarnation,
-        capacity_type=capacity_type,
-        created_time=draft.now,
-        pods=(PodRecord(name=name, rank=0),),
-    )
+    gang = handover.next_gang(draft, capacity_type, predecessor)
+    incarnation = gang.incarnation
     draft = draft.with_status(
         incarnation=incarnation,
-        gang=handover.successor(gang, predecessor),
+        gang=gang,
         claims=draft.status.claims
         and draft.status.template_fingerprint in ("", draft.spec.template_fingerprint),
         template_fingerprint=draft.spec.template_fingerprint,

@@ -14,12 +14,10 @@ from math import inf
 from spot_operator.decide import auto, handover
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
-from spot_operator.decide.pods import pod_name
 from spot_operator.model import (
     CapacityStatus,
     FallbackPolicy,
     Gang,
-    PodRecord,
     ReturnToSpot,
     Stop,
 )
@@ -75,18 +73,9 @@ def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
     due = _pause_end(draft)
     if due > draft.now:
         return draft.look_at(due)
-    incarnation = draft.status.incarnation + 1
-    name = pod_name(draft.observation.name, draft.observation.uid, incarnation, 0)
-    candidate = Gang(
-        incarnation=incarnation,
-        capacity_type=CapacityType.SPOT,
-        created_time=draft.now,
-        pods=(PodRecord(name=name, rank=0),),
-        is_beside=True,
-    )
-    draft = draft.with_status(
-        incarnation=incarnation, predecessor=gang, gang=handover.successor(candidate, gang)
-    )
+    candidate = handover.next_gang(draft, CapacityType.SPOT, gang, is_beside=True)
+    incarnation = candidate.incarnation
+    draft = draft.with_status(incarnation=incarnation, predecessor=gang, gang=candidate)
     return draft.say(
         "Normal",
         Reason.LAUNCHING,
