@@ -119,7 +119,8 @@ def main() -> int:
     parser.add_argument("--search", type=int, default=0, help="try so many seeds, keep those that catch")
     options = parser.parse_args()
     mutants = [each for each in read() if options.only in each.name]
-    missed, found = [], {}
+    missed: list[str] = []
+    found: dict[str, int] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         caught = pool.map(lambda each: catch(each, num_seeds=options.search or OTHER_SEEDS), mutants)
         for mutant, text in zip(mutants, caught, strict=True):
