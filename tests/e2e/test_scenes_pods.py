@@ -97,11 +97,12 @@ def preemption(place: Place) -> Result:
     """A pod of a higher priority wants the whole machine."""
     place.add_nodes(1, 2)
     plan, stage, api = place.plan(), place.stage, place.lab.cluster.api
+    # Made first: admission refuses a pod of a class that its cache has not seen yet.
+    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    api.create(classes, {"metadata": {"name": PRIORITY_CLASS}, "value": 1000})
     place.apply(plan)
     stage.wait_for_step(15)
     scene = stage.scene("preemption", stage.node())
-    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
-    api.create(classes, {"metadata": {"name": PRIORITY_CLASS}, "value": 1000})
     processors = api.get(f"/api/v1/nodes/{scene.node}")["status"]["allocatable"]["cpu"]
     stage.note(f"a pod of a higher priority asks for all {processors} processors of {scene.node}")
     pods = f"/api/v1/namespaces/{place.jobs.namespace}/pods"
