@@ -51,9 +51,12 @@ def test_trainer_2045_the_budget_is_honoured(stages: Stages) -> None:
 
 def test_karpenter_5250_a_notice_that_comes_and_goes_does_not_flap(stages: Stages) -> None:
     stage = stages(claims=True)
-    for _ in range(4):
-        stage.taint(SPOT_ITN)
+    stage.taint(SPOT_ITN)
+    stage.wait_stopping()
+    for _ in range(3):
         stage.untaint()
+        stage.taint(SPOT_ITN)
+    stage.untaint()
     hold(2, lambda: stage.status()["incarnation"] <= 2, "more than one restart for one notice")
 
 
