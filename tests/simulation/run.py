@@ -336,7 +336,7 @@ class Run:
                 await asyncio.sleep(it.number)
                 machine.deeds.discard("stop taint")
                 world.untaint(machine, "aws-node-termination-handler/spot-itn")
-            case Kind.REBOOT:
+            case Kind.REBOOT if not machine.is_booting:
                 world.blame(machine, "reboot")
                 world.reboot(machine, 10 + it.number)
                 await asyncio.sleep(10 + it.number)

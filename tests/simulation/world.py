@@ -56,6 +56,7 @@ class Machine:
     pool: str
     is_on: bool = True
     is_connected: bool = True
+    is_booting: bool = False
     num_cuts: int = 0
     lost_since: float | None = None
     lost_at: list[float] = field(default_factory=list)
@@ -714,13 +715,14 @@ class World:
         lost = self.pods_on(machine)
         for each in lost:
             self._kill_silently(each)
-        machine.is_connected = False
+        machine.is_connected, machine.is_booting = False, True
         self._lose(machine)
         self.say(f"machine {machine.name} reboots")
         self.spawn(self._come_back(machine, lost, seconds))
 
     async def _come_back(self, machine: Machine, lost: list[Running], seconds: float) -> None:
         await asyncio.sleep(seconds)
+        machine.is_booting = False
         if not machine.is_on:
             return
 
