@@ -23,6 +23,9 @@ from spot_operator.views import controller_of, is_ending, is_terminal
 from spot_operator.workqueue import WorkQueue
 
 SETTLING_SECONDS: Final = 0.3
+HEAD_START_SECONDS: Final = 5.0
+"""Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
+want to tell can wait for so long, but no longer."""
 
 
 class Core:
@@ -106,8 +109,12 @@ class Core:
     # What the watches deliver is put where it belongs. An event that never comes costs latency,
     # not correctness; so none of these waits or fails.
 
-    def hear_job(self, key: JobKey, resource_version: str, *, deleted: bool = False) -> None:
-        if deleted or not self.reconciler.has_seen(key, resource_version):
+    def hear_job(self, job: Json, *, deleted: bool = False) -> None:
+        metadata = job["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        if self.reconciler.hear_job(key, job, deleted=deleted):
+            self.queue.wake(key, -HEAD_START_SECONDS)
+        elif deleted or not self.reconciler.has_seen(key, metadata["resourceVersion"]):
             self.queue.wake(key)
 
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:

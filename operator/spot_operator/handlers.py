@@ -66,8 +66,8 @@ def make_registry(credentials: Callable[[], Credentials], core: Core) -> kopf.Op
         return credentials().for_kopf()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def job_changed(name: str, namespace: str | None, meta: Any, type: str | None, **_: Any) -> None:
-        core.hear_job((namespace or "", name), meta.get("resourceVersion", ""), deleted=type == "DELETED")
+    async def job_changed(event: Any, type: str | None, **_: Any) -> None:
+        core.hear_job(event["object"], deleted=type == "DELETED")
 
     @kopf.on.event("v1", "pods", registry=registry)
     async def pod_changed(event: Any, type: str | None, **_: Any) -> None:

@@ -100,7 +100,8 @@ class Observer:
         except NotFound:
             return None
 
-    async def observe(self, job: Json, refusal: PodRefusal | None) -> Observation:
+    async def observe(self, job: Json, refusal: PodRefusal | None, *, is_new: bool = False) -> Observation:
+        """`is_new`: no operator has written to the job yet, so it has no pods that would have to be read."""
         metadata = job["metadata"]
         namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
         # The first look comes right after this process began to lead, and with that to be sent reports.
@@ -111,7 +112,7 @@ class Observer:
         spec = parse_spec(job.get("spec") or {}, namespace=namespace, name=name, created=created)
         status = status_from_json(job.get("status"))
         trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
-        pods = await self._pods(namespace, uid, trainer)
+        pods = () if is_new else await self._pods(namespace, uid, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
         names |= {record.node_name for record in records_of(status) if record.node_name}
         names |= _nodes_of_recent(status.recent_restarts, self._clock())

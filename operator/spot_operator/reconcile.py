@@ -87,11 +87,13 @@ class Reconciler:
         self._seen_version: dict[JobKey, str] = {}
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
+        self._unseen: dict[JobKey, Json] = {}
 
     async def reconcile(self, key: JobKey) -> float | None:
         """One look; returns after how many seconds to look again, None: when woken."""
         started = self._monotonic()
-        job = await self._observer.job(key)
+        told = self._unseen.pop(key, None)
+        job = told or await self._observer.job(key)
         if job is None or not is_ours(job):
             self._forget(key)
             metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
@@ -99,7 +101,8 @@ class Reconciler:
         self._know(key, job["metadata"]["uid"])
         self._seen_version[key] = job["metadata"]["resourceVersion"]
 
-        observation = self._recall(key, await self._observer.observe(job, self._refusals.get(key)))
+        refusal, is_new = self._refusals.get(key), told is not None
+        observation = self._recall(key, await self._observer.observe(job, refusal, is_new=is_new))
         decision = decide(observation, self._clock(), self._policy)
         # The answer to reports carries the intent that is about to be written, not the last one.
         self._answers[key] = _answers(replace(observation, status=decision.status))
@@ -111,6 +114,8 @@ class Reconciler:
             return AT_ONCE
         except NotFound:
             return AT_ONCE
+        if is_new and not written:
+            return AT_ONCE  # no write has confirmed what the watch said: nothing may rest on it
 
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
@@ -220,6 +225,19 @@ class Reconciler:
         if decision.next_look is not None:
             waits.append(max(decision.next_look.total_seconds(), 0.05))
         return min(waits, default=None)
+
+    def hear_job(self, key: JobKey, job: Json, *, deleted: bool) -> bool:
+        """Whether the job is new: neither looked at by this process nor, by its status, by any other.
+
+        Its first look goes by what the watch said and reads nothing: it begins with a write that fails if
+        that is not how the job is, and before that write no operator can have made a pod.
+        """
+        is_new = not deleted and key not in self._seen_version and not job.get("status")
+        if is_new:
+            self._unseen[key] = job
+        else:
+            self._unseen.pop(key, None)
+        return is_new
 
     def has_seen(self, key: JobKey, resource_version: str) -> bool:
         """Whether this version of the job is what the last look read or wrote."""

@@ -56,7 +56,8 @@ class WorkQueue(Generic[K]):
     def wake(self, key: K, after: float = 0.0, *, urgent: bool = False) -> None:
         """Look at `key` in `after` seconds, or earlier if that was asked for already.
 
-        Urgent: now, and before all others, since somebody's notice is running out.
+        Negative: now, and before what has become due within that time. Urgent: now, and before all
+        others, since somebody's notice is running out.
         """
         now = asyncio.get_running_loop().time()
         due = (URGENT, now) if urgent else (ORDINARY, now + after)

@@ -188,15 +188,13 @@ class OperatorProcess:
         core = self.core
         if self.is_dead or core is None:
             return
-        metadata, deleted = seen["metadata"], kind == "DELETED"
+        deleted = kind == "DELETED"
         if plural == "pods":
             core.hear_pod(seen, deleted=deleted)
         elif plural == "nodes":
             core.hear_node(seen, deleted=deleted)
         else:
-            core.hear_job(
-                (metadata["namespace"], metadata["name"]), metadata["resourceVersion"], deleted=deleted
-            )
+            core.hear_job(seen, deleted=deleted)
 
     def watch_again(self) -> None:
         """A broken watch comes back: it tells what is there, and never what has gone meanwhile."""

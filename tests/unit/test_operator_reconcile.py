@@ -34,21 +34,32 @@ JOB: dict[str, Any] = {
 }
 
 
+KEY = ("team", "digits")
+NEW: dict[str, Any] = {key: value for key, value in JOB.items() if key != "status"}
+"""As the watch tells of it when it has just been applied."""
+
+
 class Cluster(Kube):
     """A job that runs on a node that has just been cordoned."""
 
     def __init__(self) -> None:
         session = cast(aiohttp.ClientSession, object())
         super().__init__(Credentials(server="http://x"), timeout_seconds=1, session=session)
+        self.calls: list[str] = []
+        self.refuses_writes = 0
 
     async def _send(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
     ) -> tuple[int, str, Mapping[str, str]]:
+        self.calls.append(f"{method} {path.rpartition('/')[2]}")
+        if method == "PUT" and self.refuses_writes:
+            self.refuses_writes -= 1
+            return 409, json.dumps({"reason": "Conflict", "message": "the object has been modified"}), {}
         return 200, json.dumps(self._answer(path, body)), {}
 
     def _answer(self, path: str, body: Json | None) -> Json:
         if body is not None:
-            return body
+            return {**body, "metadata": {"uid": POD_UID} | body["metadata"]}
         if path.endswith("/pods"):
             owner = {"kind": "SpotTrainingJob", "name": "digits", "uid": JOB_UID, "controller": True}
             running = {"name": "trainer", "state": {"running": {"startedAt": "2026-11-23T11:58:25Z"}}}
@@ -61,17 +72,72 @@ class Cluster(Kube):
         return JOB
 
 
-async def test_what_a_look_decides_is_in_the_answer_to_the_next_report() -> None:
-    core = Core(
-        Cluster(),
+def make_core(cluster: Cluster) -> Core:
+    return Core(
+        cluster,
         Settings(namespace="system"),
         component="operator-0",
         status_ca=lambda: "",
         clock=lambda: NOW,
         monotonic=lambda: 0.0,
     )
-    await core.reconciler.reconcile(("team", "digits"))
-    answer = core.reconciler.answer(("team", "digits"), 1)
+
+
+async def test_the_first_look_at_a_new_job_reads_nothing() -> None:
+    cluster = Cluster()
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["PUT status", "POST pods", "POST events"]
+
+
+async def test_what_a_watch_says_of_a_new_job_counts_once_and_only_if_a_write_confirms_it() -> None:
+    cluster = Cluster()
+    cluster.refuses_writes = 1
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    assert await core.reconciler.reconcile(KEY) == 0
+    assert cluster.calls == ["PUT status"]
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[1:3] == ["GET digits", "GET pods"]
+
+
+async def test_a_new_job_about_which_there_is_nothing_to_write_is_read() -> None:
+    cluster = Cluster()
+    core = make_core(cluster)
+    going = NEW["metadata"] | {"deletionTimestamp": "2026-11-23T11:59:00Z"}
+    core.hear_job(NEW | {"metadata": going})
+    assert await core.reconciler.reconcile(KEY) == 0
+    assert cluster.calls == []
+
+
+async def test_a_job_that_is_not_new_is_read_whatever_a_watch_said_of_it() -> None:
+    for told in ([JOB], [NEW, JOB]):
+        cluster = Cluster()
+        core = make_core(cluster)
+        for job in told:
+            core.hear_job(job)
+        await core.reconciler.reconcile(KEY)
+        assert cluster.calls[:2] == ["GET digits", "GET pods"]
+        # A watch that lags brings it up once more, as it was before anybody had looked.
+        core.hear_job(NEW)
+        await core.reconciler.reconcile(KEY)
+        assert "POST pods" not in cluster.calls
+
+
+async def test_a_new_job_that_is_gone_before_its_look_is_not_looked_up_in_memory() -> None:
+    cluster = Cluster()
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    core.hear_job(NEW, deleted=True)
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[0] == "GET digits"
+
+
+async def test_what_a_look_decides_is_in_the_answer_to_the_next_report() -> None:
+    core = make_core(Cluster())
+    await core.reconciler.reconcile(KEY)
+    answer = core.reconciler.answer(KEY, 1)
     assert answer is not None
     assert json.loads(answer)["directives"]["checkpointNow"].startswith("hint-")
 

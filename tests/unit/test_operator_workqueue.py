@@ -195,6 +195,24 @@ async def test_what_is_urgent_goes_before_all_that_was_due_earlier() -> None:
     assert looks == ["busy", "c", "d", "a", "b"]
 
 
+async def test_a_head_start_goes_before_what_became_due_within_it_and_after_all_older_things() -> None:
+    looks: list[str] = []
+
+    async def handle(key: str) -> None:
+        looks.append(key)
+        await asyncio.sleep(10)
+
+    async with running(handle, workers=1) as queue:
+        for key in ("busy", "old"):
+            queue.wake(key)
+        await asyncio.sleep(6)
+        queue.wake("ordinary")
+        queue.wake("new", -5)
+        queue.wake("urgent", urgent=True)
+        await asyncio.sleep(60)
+    assert looks == ["busy", "urgent", "old", "new", "ordinary"]
+
+
 async def test_another_look_at_once_is_not_the_same_as_none() -> None:
     looks: list[float] = []
 
