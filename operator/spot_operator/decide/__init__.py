@@ -36,7 +36,7 @@ from spot_operator.decide.progress import (
 from spot_operator.decide.retention import clean_up
 from spot_operator.decide.returning import resume_predecessor, return_to_spot
 from spot_operator.decide.silence import assess_reports
-from spot_operator.decide.verdicts import upgraded
+from spot_operator.decide.upgrades import upgraded
 from spot_operator.model import (
     UNKNOWN,
     Decision,

@@ -4,13 +4,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from spot_operator.decide import avoid, restarts
+from spot_operator.decide.case import Case, Ending, Verdict
 from spot_operator.decide.cost import account
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, forced_time, given_up_time
 from spot_operator.decide.gang import has_ended
 from spot_operator.decide.overheads import note_interruption
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
-from spot_operator.decide.verdicts import Case, Ending, Verdict, classify
+from spot_operator.decide.verdicts import classify
 from spot_operator.model import Gang, LastFailure, Progress, Restart
 from spot_operator.names import Cause, ConditionType, Reason
 from spot_trainer.contract import clean_text

@@ -3,51 +3,21 @@
 The rows and their order are those of the interruption catalogue (C1), for what a single
 pod and its node can show. Order of trust: our own recorded intent and the trainer's
 outcome, then what is certain inside the container, then typed conditions, then the state
-of the node, and exit codes last. A verdict may later be upgraded (`upgraded`), never
+of the node, and exit codes last. A verdict may later be upgraded (`upgrades`), never
 downgraded.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import Enum, auto
+from datetime import timedelta
 from typing import Final
 
+from spot_operator.decide.case import CLOCK_TOLERANCE, Case, Ending, Verdict
 from spot_operator.decide.failure_rules import first_match
-from spot_operator.decide.fates import Fate, PodFate
-from spot_operator.decide.signals import (
-    SHUTDOWN_MESSAGE,
-    bad_device,
-    is_ready,
-    is_shut_down,
-    notice_of,
-    unreachable_since,
-)
-from spot_operator.model import (
-    UNKNOWN,
-    ContainerTermination,
-    Gang,
-    JobSpec,
-    NodeView,
-    Observation,
-    PodCondition,
-    PolicySettings,
-    Progress,
-    Restart,
-    RuleAction,
-)
-from spot_operator.names import CapacityType, Cause, Reason, StopReason
-from spot_trainer.contract import ExitCode, Outcome, OutcomeKind, OutcomeReason, parse_outcome
-
-CLOCK_TOLERANCE: Final = timedelta(seconds=5)
-"""The kubelet's and the API server's clocks may differ by this much."""
-
-SILENCE_SEEN_AFTER: Final = timedelta(seconds=65)
-"""A machine that died with the program is seen to be silent by then: the node monitor's grace period
-is 40 s up to Kubernetes 1.31 and 50 s since."""
-
-UPGRADE_WINDOW: Final = timedelta(minutes=5)
-"""A spot node that vanishes this soon after an eviction was being reclaimed."""
+from spot_operator.decide.fates import Fate
+from spot_operator.decide.signals import SHUTDOWN_MESSAGE, bad_device, is_ready
+from spot_operator.model import UNKNOWN, NodeView, RuleAction
+from spot_operator.names import Cause, Reason, StopReason
+from spot_trainer.contract import ExitCode, OutcomeKind, OutcomeReason
 
 MAX_STOPS_WITHOUT_PROGRESS: Final = 3
 
@@ -78,151 +48,11 @@ ADMISSION_REFUSALS: Final = frozenset(
 )
 """Reasons of a pod that its kubelet did not take (catalogue, A1.5); with OutOf<resource> they are all."""
 
-STOPPED_BY_KUBELET: Final = frozenset({"Evicted", "Preempting", "DeadlineExceeded", "NodeLost"})
-"""Reasons of a pod whose container did not end by itself, whatever its exit code."""
-
 COMMAND_ERRORS: Final = frozenset({2, 126, 127})
 """A shell's or an argument parser's word for a command line that cannot work."""
 
 COMMAND_ERROR_SECONDS: Final = 60.0
 """A command line that cannot work ends sooner than this."""
-
-
-class Ending(Enum):
-    COMPLETE = auto()
-    RELAUNCH = auto()
-    FAIL = auto()
-    HOLD = auto()
-    """Not decided yet: look again when the hold is over."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    ending: Ending
-    row: str
-    evidence: str
-    cause: Cause = Cause.FAILURE
-    charged: bool = False
-    reason: Reason | str | None = None
-    """For FAIL: the reason of the Failed condition."""
-    message: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """Everything that the rows look at."""
-
-    fate: PodFate
-    gang: Gang
-    spec: JobSpec
-    history: tuple[Restart, ...]
-    progress: Progress
-    now: datetime
-    settings: PolicySettings
-
-    @property
-    def durable_step(self) -> int | None:
-        return self.progress.durable_step
-
-    @property
-    def reported_unfinished(self) -> str | None:
-        """What the trainer library in this very pod said last, if that was not the end."""
-        said = self.progress
-        if said.incarnation != self.gang.incarnation or said.step is None or said.total_steps is None:
-            return None
-        return f"step {said.step} of {said.total_steps}" if said.step < said.total_steps else None
-
-    @property
-    def on_spot(self) -> bool:
-        return self.gang.capacity_type is CapacityType.SPOT
-
-    @property
-    def termination(self) -> ContainerTermination | None:
-        seen = self.fate.pod.trainer.terminated if self.fate.pod is not None else None
-        record = self.fate.record
-        if seen is None and record.exit_time is not None:
-            # An exit 0 was seen, and the pod has gone before anything followed from it.
-            return ContainerTermination(exit_code=0, finished_at=record.finished_time or record.exit_time)
-        return seen
-
-    @property
-    def outcome(self) -> Outcome | None:
-        termination = self.termination
-        return parse_outcome(termination.message) if termination is not None else None
-
-    @property
-    def exit_code(self) -> int | None:
-        return self.termination.exit_code if self.termination is not None else None
-
-    @property
-    def disruption(self) -> PodCondition | None:
-        """A stale DisruptionTarget is set back to False by Kubernetes, so only True counts."""
-        condition = self.fate.pod.condition("DisruptionTarget") if self.fate.pod is not None else None
-        return condition if condition is not None and condition.status == "True" else None
-
-    @property
-    def deletion_requested_time(self) -> datetime | None:
-        return self.fate.record.deletion_requested_time
-
-    @property
-    def first_stop_evidence_time(self) -> datetime | None:
-        """When something first told the pod to stop."""
-        times = [
-            self.gang.stop.time if self.gang.stop is not None else None,
-            self.fate.record.notice.first_seen_time if self.fate.record.notice is not None else None,
-            self.disruption.last_transition_time if self.disruption is not None else None,
-            self.deletion_requested_time,
-        ]
-        return min((time for time in times if time is not None), default=None)
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """The exit code is the program's own, not that of whoever stopped it or took its machine."""
-        termination = self.termination
-        return (
-            termination is not None
-            and termination.reason != "ContainerStatusUnknown"
-            and self.fate.node is not None
-            and self.ended_before_stop()
-        )
-
-    @property
-    def outcome_is_a_stop(self) -> bool:
-        """The trainer library has said itself why it ends, and that is no failure."""
-        outcome = self.outcome
-        is_kind = outcome is not None and outcome.kind is not OutcomeKind.FAILED
-        return is_kind or self.exit_code in (ExitCode.STOPPED, ExitCode.FENCED)
-
-    @property
-    def without_progress(self) -> tuple[Restart, ...]:
-        """The newest restarts, back to the last durable progress."""
-        found = []
-        for restart in reversed(self.history):
-            if restart.durable_step != self.durable_step:
-                break
-            found.append(restart)
-        return tuple(found)
-
-    @property
-    def says_node_shutdown(self) -> bool:
-        """The kubelet wrote on the pod that it ended it because its node shuts down."""
-        pod = self.fate.pod
-        return (
-            pod is not None
-            and pod.status_reason in ("Terminated", "NodeShutdown", "Shutdown")
-            and "shut" in pod.status_message.lower()
-        )
-
-    def ended_before_stop(self) -> bool:
-        """The container ended by itself, clearly before anything told it to."""
-        pod = self.fate.pod
-        if self.says_node_shutdown or (pod is not None and pod.status_reason in STOPPED_BY_KUBELET):
-            return False
-        finished = self.termination.finished_at if self.termination is not None else None
-        stop = self.first_stop_evidence_time
-        if stop is None:
-            return True
-        return finished is not None and finished < stop - CLOCK_TOLERANCE
 
 
 Row = Callable[[Case], Verdict | None]
@@ -656,99 +486,3 @@ def classify(case: Case) -> Verdict:
         if verdict is not None:
             return verdict
     raise AssertionError("the last row always decides")
-
-
-def upgraded(restart: Restart, observation: Observation, now: datetime, settings: PolicySettings) -> Restart:
-    """The verdict, in the light of what has become of the node since."""
-    if restart.charged and restart.row == "21":
-        return _settled(restart, observation, now, settings)
-    return _reclaimed(restart, observation, now)
-
-
-def _settled(restart: Restart, observation: Observation, now: datetime, settings: PolicySettings) -> Restart:
-    """A dying machine often makes the program fail first, and is noticed later (C2.13)."""
-    if restart.node_name is None or now > restart.time + timedelta(seconds=settings.settle_seconds):
-        return restart
-    if _outlived(restart, observation):
-        return restart
-    node = observation.nodes.get(restart.node_name, UNKNOWN)
-    if node is UNKNOWN:
-        return restart
-    if isinstance(node, NodeView) and _may_be_the_same(node, restart):
-        since = unreachable_since(node)
-        if (since is None or since > restart.time + SILENCE_SEEN_AFTER) and not is_shut_down(node):
-            return restart
-        row, what = "10", "its node was out of reach"
-    else:
-        row, what = "9", "its node was gone"
-    cause = Cause.INTERRUPTION if restart.capacity_type is CapacityType.SPOT else Cause.NODE_LOST
-    seconds = round((now - restart.time).total_seconds())
-    evidence = f"{restart.evidence}; {what} {seconds} s later"
-    return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
-
-
-def _may_be_the_same(node: NodeView, restart: Restart) -> bool:
-    """A node whose UID was never read is the one of its name."""
-    return restart.node_uid in (None, node.uid)
-
-
-def _outlived(restart: Restart, observation: Observation) -> bool:
-    """The machine was well after the failure: it took a later pod, or said only then that it would go."""
-    if _took_a_later_pod(restart, observation):
-        return True
-    last = observation.gone_nodes.get(restart.node_uid or "")
-    if last is None:
-        return False
-    is_announced = last.signal_time is not None and last.signal_time > restart.time + CLOCK_TOLERANCE
-    return is_announced or last.view.unschedulable
-
-
-def _took_a_later_pod(restart: Restart, observation: Observation) -> bool:
-    """A later incarnation ran on the same machine."""
-    status = observation.status
-    later = [(r.node_uid, r.node_name) for r in status.recent_restarts if r.incarnation > restart.incarnation]
-    gangs = (gang for gang in (status.predecessor, status.gang) if gang is not None)
-    later += [
-        (record.node_uid, record.node_name)
-        for gang in gangs
-        if gang.incarnation > restart.incarnation
-        for record in gang.pods
-        if record.started_time is not None
-    ]
-    # A later pod whose node could not be read was on the same one, as far as anybody knows.
-    return any(uid == restart.node_uid if uid else name == restart.node_name for uid, name in later)
-
-
-def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Restart:
-    """What stopped on a spot node that vanished soon afterwards was reclaimed (row 7)."""
-    stopped_unasked = restart.cause is Cause.REQUESTED and restart.row == "17"
-    if restart.cause is not Cause.VOLUNTARY_EVICTION and not stopped_unasked:
-        return restart
-    if restart.capacity_type is not CapacityType.SPOT:
-        return restart
-    if restart.node_name is None or now > restart.time + UPGRADE_WINDOW:
-        return restart
-    if "chosen by the cluster" in restart.evidence:
-        return restart
-    node = observation.nodes.get(restart.node_name, UNKNOWN)
-    if node is UNKNOWN or _took_a_later_pod(restart, observation):
-        return restart
-    if isinstance(node, NodeView) and _may_be_the_same(node, restart):
-        return _reclaim_was_said(restart, node, now)
-    return replace(
-        restart,
-        cause=Cause.INTERRUPTION,
-        row="7",
-        evidence=f"{restart.evidence}; its node vanished soon afterwards",
-    )
-
-
-def _reclaim_was_said(restart: Restart, node: NodeView, now: datetime) -> Restart:
-    """The node could not be read when the pod went, and says now that it had been a reclaim."""
-    notice = notice_of(node, None, now)
-    if notice is None or not notice.confirmed_reclaim:
-        return restart
-    if notice.first_seen_time > restart.time + CLOCK_TOLERANCE:
-        return restart
-    evidence = f"{restart.evidence}; {notice.signal}, a confirmed reclaim"
-    return replace(restart, cause=Cause.INTERRUPTION, row="5", evidence=evidence)
