@@ -1,9 +1,18 @@
-"""What every test of the repository needs: an event loop in the main thread that somebody closes."""
+"""What every test of the repository needs: an event loop in the main thread that somebody closes, and
+where several processes share the work, all tests that need a cluster in one of them."""
 
 import asyncio
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters are dear, so one process starts each once. They wait most of the time; another process
+    uses what they leave of the machine for everything else (`make test`)."""
+    for item in items:
+        if any(item.iter_markers("api")) or any(item.iter_markers("e2e")):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -44,7 +44,7 @@ def crash(work: Path, *, modes: str, max_points: int) -> list[dict[str, object]]
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     records = [json.loads(path.read_text()) for path in work.glob("pt_*/result.json")]
     points = [record for record in records if record["label"] != "no crash (control)"]
-    assert "steps [1, 2, 3, 4]" in done.stdout
+    assert "steps [1, 2]" in done.stdout
     assert not any(record["drift"] for record in points), done.stdout[-6000:]
     return points
 
@@ -53,8 +53,8 @@ def test_killed_or_torn_at_every_file_event_it_resumes_from_the_newest_checkpoin
     points = crash(tmp_path / "chaos", modes="before,torn", max_points=1000)
     events = (tmp_path / "chaos/reference/events.log.rank0").read_text().splitlines()
     modes = Counter(record["point"][1] for record in points)  # type: ignore[index]
-    assert modes["before"] == len(events) > 40
-    assert modes["torn"] > 15
+    assert modes["before"] == len(events) > 20
+    assert modes["torn"] > 8
     assert all(record["rc"] == 137 for record in points)
 
 

@@ -1,4 +1,4 @@
-"""The script that ckpt-chaos crashes: four steps, a checkpoint after each, random numbers in all of them.
+"""The script that ckpt-chaos crashes: two steps, a checkpoint after each, random numbers in all of them.
 
 The names that a run draws at random are counted here instead, so that each crash of ckpt-chaos
 hits the same event as in its reference run, and so that the last number in a checkpoint's name is
@@ -17,7 +17,7 @@ import torch
 
 import spot_trainer as spot
 
-STEPS = 4
+STEPS = 2
 _numbers = count()
 
 
