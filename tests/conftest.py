@@ -2,6 +2,7 @@
 where several processes share the work, all tests that need a cluster in one of them."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.iter_markers("api")) or any(item.iter_markers("e2e")):
             item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Beside a cluster, whose tests have limits of seconds, the rest takes the processor that is left."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not any(item.iter_markers("xdist_group")):
+        os.setpriority(os.PRIO_PROCESS, 0, 5)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -141,17 +141,25 @@ def test_a_volume_without_a_single_free_byte_at_the_start_says_so(small_volume: 
 
 
 def test_a_volume_that_becomes_read_only_costs_warnings(small_volume: Path) -> None:
-    def freeze() -> None:
-        time.sleep(4)
-        subprocess.run(["mount", "-o", "remount,ro", str(small_volume)], check=True)
-        time.sleep(3)
-        subprocess.run(["mount", "-o", "remount,rw", str(small_volume)], check=True)
+    seen: list[str] = []
 
-    thread = threading.Thread(target=freeze)
-    thread.start()
-    code, lines, _ = train(f"file://{small_volume}/runs", 1024, 400)
-    thread.join()
+    def remount(how: str) -> None:
+        command = ["mount", "-o", f"remount,{how}", str(small_volume)]
+        # Busy while a file of a save is open.
+        while subprocess.run(command, stderr=subprocess.DEVNULL).returncode != 0:
+            time.sleep(0.01)
+
+    def freeze(line: dict[str, Any]) -> None:
+        is_first = line["event"] not in seen
+        seen.append(line["event"])
+        if is_first and line["event"] == "checkpoint":
+            remount("ro")
+        elif is_first and line["event"] == "warning":
+            remount("rw")
+
+    code, lines, _ = train(f"file://{small_volume}/runs", 1024, 400, on_line=freeze)
     assert code == 0
+    assert seen.index("warning") < len(seen) - 1 - seen[::-1].index("checkpoint")  # it saves again
     assert "Read-only file system" in messages(lines, "warning")
     assert compare.final_checkpoint(LocalStore(small_volume / "runs")).state["run"]["step"] == 400
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from training import ROOT
 
-pytestmark = pytest.mark.faults
+# A hundred processes that import torch: minutes, where other tests share the machine.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 
 SCRIPT = ROOT / "tests" / "support" / "chaos_train.py"
 
@@ -59,7 +60,7 @@ def test_killed_or_torn_at_every_file_event_it_resumes_from_the_newest_checkpoin
 
 
 def test_told_to_stop_or_without_what_was_not_flushed_it_resumes_as_well(tmp_path: Path) -> None:
-    points = crash(tmp_path / "chaos", modes="term,unsynced", max_points=20)
-    assert len(points) == 20
+    points = crash(tmp_path / "chaos", modes="term,unsynced", max_points=12)
+    assert len(points) == 12
     # Told to stop while the last checkpoint is written, a run ends as it would have.
     assert sum(record["rc"] == 0 for record in points) < 5

@@ -15,7 +15,8 @@ import pytest
 from training import ROOT
 from weed import Weed, find_weed
 
-pytestmark = pytest.mark.faults
+# Hundreds of processes: minutes, where other tests share the machine.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 DRIVER = ROOT / "tests" / "support" / "crash_driver.py"
 
@@ -26,7 +27,7 @@ def kill_points(prefix: str, kind: str, folder: Path, *rest: str, **environ: str
         env={**os.environ, "PYTHONPATH": str(ROOT / "trainer"), **environ},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1000,
         check=False,
     )
     assert done.returncode == 0, done.stderr
