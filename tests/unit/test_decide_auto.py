@@ -1,6 +1,7 @@
 """fallback.policy Auto: what status says becomes a situation, and the choice a capacity type."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -198,6 +199,18 @@ def test_a_pod_that_waits_is_no_node_and_spot_counts_as_absent_after_a_while() -
         assert (found.running, found.spot_available) == (Running.NOTHING, is_there)
 
 
+def test_who_waits_for_spot_is_asked_again_when_it_counts_as_absent() -> None:
+    """Else a job with slack for a try, and none for waiting, would wait until nothing but on-demand will do."""
+    gang = make_gang(created_time=NOW)
+    record = replace(gang.pods[0], node_name=None, scheduled_time=None, started_time=None)
+    status = make_status(gang=replace(gang, pods=(record,)))
+    spec = auto_spec(HOUR + 1000, expected=3600)
+    decision = look(spec, status, pods=(make_pod(node_name=None, phase="Pending"),))
+    assert chosen(decision) == (CapacityType.SPOT, Reason.SPOT_FIRST)
+    assert decision.next_look is not None
+    assert decision.next_look <= seconds(SETTINGS.launch_seconds + 1)
+
+
 # --- what is learned -------------------------------------------------------------------------
 
 
@@ -214,6 +227,20 @@ def test_the_first_step_that_is_reported_ends_the_launch() -> None:
     assert again.overheads == status.overheads
 
 
+def test_a_wait_for_spot_is_no_part_of_its_launch() -> None:
+    """A drought of hours would make each launch look as long, and no later one worth waiting for."""
+    drought = timedelta(hours=3)
+
+    def measured(capacity_type: CapacityType) -> Overheads:
+        gang = make_gang(capacity_type, created_time=NOW - seconds(30) - drought)
+        record = replace(gang.pods[0], scheduled_time=NOW - seconds(30), started_time=NOW - seconds(20))
+        status = make_status(gang=replace(gang, pods=(record,)))
+        return look(auto_spec(None), status, report=report()).status.overheads
+
+    assert measured(CapacityType.SPOT).spot == Launches().and_one(30.0)
+    assert measured(CapacityType.ON_DEMAND).on_demand == Launches().and_one(30.0 + drought.total_seconds())
+
+
 def test_a_trainer_that_waits_for_its_predecessor_does_not_work_yet() -> None:
     status = look(auto_spec(None), make_status(), report=report(step=None)).status
     assert status.overheads == NOTHING
@@ -222,6 +249,13 @@ def test_a_trainer_that_waits_for_its_predecessor_does_not_work_yet() -> None:
 def test_a_container_that_never_reports_works_when_it_has_started() -> None:
     early = look(auto_spec(None), make_status(claims=False)).status
     assert early.overheads.spot == Launches(1, 5.0, 5.0, 5.0)  # it has run for 95 s
+
+
+def test_a_container_whose_node_went_at_once_never_worked() -> None:
+    gang = make_gang()
+    record = replace(gang.pods[0], node_gone_time=NOW - seconds(90))  # it had run for 5 s
+    status = make_status(claims=False, gang=replace(gang, pods=(record,)))
+    assert look(auto_spec(None), status, nodes={"spot-a": None}).status.overheads == NOTHING
 
 
 def test_a_loss_with_nothing_to_repeat_speaks_for_the_notice() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from spot_operator.decide import restarts
+from spot_operator.decide import auto, restarts
 from spot_operator.decide.conditions import (
     derive_message,
     derive_phase,
@@ -89,7 +89,10 @@ def take_stock(draft: Draft) -> Draft:
                     Reason.NODE_HINT,
                     f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for",
                 )
-        status = measure_launch(replace(status, gang=gang, cost=cost), report, draft.now)
+        patience = auto.spot_patience_seconds(status, draft.settings, observation.known_overheads)
+        status = measure_launch(
+            replace(status, gang=gang, cost=cost), report, draft.now, patience_seconds=patience
+        )
     if status.predecessor is not None:
         predecessor = refresh_gang(status.predecessor, observation, draft.now)
         cost, predecessor = account(status.cost, predecessor, draft.spec, draft.now)

@@ -5,6 +5,7 @@ such a situation, and the choice a capacity type with a reason. Invariants: what
 situation worse, never better; without a way back (`returnToSpot: Never`) on-demand stays chosen.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from math import inf
@@ -48,7 +49,16 @@ def decide_capacity(
 ) -> PolicyChoice | None:
     """The policy's choice; None: how much work is left is not known, and there is a deadline."""
     found = situation(spec, status, now, settings, known)
-    return None if found is None else choose(found)
+    if found is None:
+        return None
+    choice = choose(found)
+    if found.running is not Running.NOTHING or not found.spot_available:
+        return choice
+    doubt = _seconds_until_doubt(status, now, spot_patience_seconds(status, settings, known))
+    if doubt is None:
+        return choice
+    look = choice.next_decision_seconds
+    return replace(choice, next_decision_seconds=doubt if look is None else min(look, doubt))
 
 
 def type_of(choice: PolicyChoice) -> CapacityType:
@@ -80,7 +90,7 @@ def situation(
         running=running,
         startup_left=_startup_left(holder, now, starts.mean_seconds(expected)),
         spot_available=running is not Running.ON_DEMAND
-        and _may_be_available(status, now, spot.high_seconds(expected)),
+        and _may_be_available(status, now, spot_patience_seconds(status, settings, known)),
         spot_age=0.0,
         launch_seconds=launch,
         on_demand_seconds=on_demand.high_seconds(expected) + settings.on_demand_reserve_seconds,
@@ -132,6 +142,21 @@ def at_risk_seconds(status: JobStatus) -> float:
 def launch_seconds(status: JobStatus, settings: PolicySettings, known: Overheads) -> float:
     """What a launch on on-demand usually takes until useful work."""
     return merged(status.overheads.on_demand, known.on_demand).mean_seconds(float(settings.launch_seconds))
+
+
+def spot_patience_seconds(status: JobStatus, settings: PolicySettings, known: Overheads) -> float:
+    """A pod that has waited for longer than any launch took waits because there is no spot."""
+    return merged(status.overheads.spot, known.spot).high_seconds(float(settings.launch_seconds))
+
+
+def _seconds_until_doubt(status: JobStatus, now: datetime, patience_seconds: float) -> float | None:
+    """Until the pod that asks for spot has waited so long that there is none: then the answer may change."""
+    gang = status.gang
+    if gang is None or gang.stop is not None or gang.pods[0].node_name is not None:
+        return None
+    left = patience_seconds - (now - gang.created_time).total_seconds()
+    # Decision times are whole seconds, rounded down: a look just before would find nothing changed.
+    return left + 1.0 if left > 0 else None
 
 
 def _may_be_available(status: JobStatus, now: datetime, patience_seconds: float) -> bool:

@@ -1,8 +1,9 @@
 """How long launches take until they do useful work, and how often a notice was enough: seen, and kept.
 
 A launch counts from its intent to the first step that its trainer reports; of a container that never
-reports, to the start of the program. Invariant: every incarnation is measured at most once, and
-what was measured is in status, so that another process goes on from there.
+reports, to the start of the program. Where spot was waited for, it counts from the node on: how long there
+was none says nothing of the next launch. Invariant: every incarnation is measured at most once, and what
+was measured is in status, so that another process goes on from there.
 """
 
 from dataclasses import replace
@@ -16,8 +17,14 @@ PLAIN_SECONDS = 60.0
 """A container that has run for so long without a report is one that makes none."""
 
 
-def measure_launch(status: JobStatus, report: Report | None, now: datetime) -> JobStatus:
-    """Status with the launch of the gang measured, if it is doing useful work and was not before."""
+def measure_launch(
+    status: JobStatus, report: Report | None, now: datetime, *, patience_seconds: float
+) -> JobStatus:
+    """Status with the launch of the gang measured, if it is doing useful work and was not before.
+
+    A pod that has waited for a spot node for longer than `patience_seconds` has waited for capacity. Waiting
+    for on-demand always counts: a deadline depends on it.
+    """
     gang = status.gang
     if gang is None:
         return status
@@ -25,7 +32,11 @@ def measure_launch(status: JobStatus, report: Report | None, now: datetime) -> J
     working = _working_time(record, report, now, claims=status.claims)
     if record.working_time is not None or working is None:
         return status
-    seconds = max(0.0, (working - gang.created_time).total_seconds())
+    began, bound = gang.created_time, record.scheduled_time
+    is_spot = gang.capacity_type is CapacityType.SPOT
+    if is_spot and bound is not None and (bound - began).total_seconds() > patience_seconds:
+        began = bound
+    seconds = max(0.0, (working - began).total_seconds())
     pods = (replace(record, working_time=working), *gang.pods[1:])
     return replace(
         status,
@@ -39,7 +50,11 @@ def _working_time(
 ) -> datetime | None:
     if report is not None and report.pod_uid == record.uid:
         return report.received if report.step is not None or report.percentage is not None else None
-    if claims or record.started_time is None or (now - record.started_time).total_seconds() < PLAIN_SECONDS:
+    if claims or record.started_time is None:
+        return None
+    ends = (record.node_gone_time, record.exit_time, record.finished_time)
+    until = min((now, *(end for end in ends if end is not None)))
+    if (until - record.started_time).total_seconds() < PLAIN_SECONDS:
         return None
     return record.started_time if report is None else None
 
