@@ -125,6 +125,8 @@ def test_crd_can_be_left_out_or_not_kept(render: Render) -> None:
         ("logLevel=TRACE", "value must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
         ("image.digest=latest", "does not match pattern"),
         ("policy.spotUnreachableTolerationSeconds=0", "minimum: got 0, want 1"),
+        ("policy.returnPauseSeconds=0", "minimum: got 0, want 1"),
+        ("policy.settleSeconds=0", "minimum: got 0, want 1"),
     ],
 )
 def test_unknown_and_impossible_values_are_refused(render: Render, setting: str, message: str) -> None:
