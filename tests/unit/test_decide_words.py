@@ -232,6 +232,15 @@ def test_node_time_goes_to_the_capacity_it_was_spent_on(
     assert renewed.accounted_until == NOW + seconds(3600)
 
 
+def test_a_node_that_is_gone_costs_nothing_however_long_its_pod_is_waited_for() -> None:
+    gang = make_gang(accounted_until=NOW)
+    record = replace(gang.pods[0], node_gone_time=NOW + seconds(5))
+    cost, gang = account(Cost(), replace(gang, pods=(record,)), make_spec(), NOW + seconds(60))
+    assert cost.spot_node_seconds == 5.0
+    again, _ = account(cost, gang, make_spec(), NOW + seconds(120))
+    assert again == cost
+
+
 def test_without_a_price_only_the_seconds_are_known() -> None:
     spec = make_spec(spot=Pool(), on_demand=Pool())
     cost, _ = account(Cost(), make_gang(), spec, NOW + seconds(3600))

@@ -1,7 +1,8 @@
 """Node time on each capacity type, and what it cost.
 
-A node is paid for from the moment the pod was bound to it until the pod ended; one node
-a pod is assumed. Prices are the job's; without them only the seconds are known.
+A node is paid for from the moment the pod was bound to it until the pod ended, or until the node
+was gone, however long its pod is still waited for; one node a pod is assumed. Prices are the job's;
+without them only the seconds are known.
 """
 
 from dataclasses import replace
@@ -22,7 +23,8 @@ def account(cost: Cost, gang: Gang, spec: JobSpec, until: datetime) -> tuple[Cos
     for record in gang.pods:
         if record.scheduled_time is not None:
             since = max(record.scheduled_time, gang.accounted_until or record.scheduled_time)
-            seconds += max(0.0, (until - since).total_seconds())
+            paid_until = until if record.node_gone_time is None else min(until, record.node_gone_time)
+            seconds += max(0.0, (paid_until - since).total_seconds())
     if seconds == 0.0:
         return cost, gang
     if gang.capacity_type is CapacityType.SPOT:
