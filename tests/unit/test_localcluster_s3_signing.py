@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -10,10 +11,15 @@ from localcluster.s3 import make_access
 from localcluster.s3_signing import signed_request
 
 
-def test_the_signature_equals_botocores() -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "query", "body"),
+    [("PUT", "/bucket/key", "", b"body"), ("GET", "/bucket", "list-type=2&prefix=a%2Fb%2F", b"")],
+)
+def test_the_signature_equals_botocores(method: str, path: str, query: str, body: bytes) -> None:
     access = make_access("KEY", "SECRET", 4711)
-    ours = signed_request("PUT", "/bucket/key", access, b"body", at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    theirs = AWSRequest("PUT", "http://127.0.0.1:4711/bucket/key", data=b"body")
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    ours = signed_request(method, path, access, body, query=query, at=at)
+    theirs = AWSRequest(method, ours.full_url, data=body)
     theirs.context["timestamp"] = "20260102T030405Z"
     theirs.headers["X-Amz-Date"] = "20260102T030405Z"
     theirs.headers["X-Amz-Content-SHA256"] = ours.get_header("X-amz-content-sha256")
