@@ -4,7 +4,7 @@ PYTEST := $(PYTHON) -m pytest
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint bench-operator bench-policy bench-plugin soak simulate record check format lock generate clean
+.PHONY: help setup prepare demo test test-fast test-api test-e2e bench-checkpoint bench-operator bench-policy bench-plugin bench-trace soak simulate record check format lock generate clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -58,13 +58,17 @@ bench-policy: setup ## Play the capacity policy on recorded spot markets (10 min
 
 bench-plugin: setup ## Time 1,000 simulated runs of a 48 h job (BENCH_FLAGS=--runs 200)
 	@PYTHONPATH=bench:operator:trainer $(PYTHON) -m plugin $(BENCH_FLAGS)
+
+bench-trace: prepare ## Run 20 jobs with deadlines under a replayed spot market (11 minutes; skips without ../shared/traces)
+	@PYTHONPATH=bench:hack:operator:trainer $(PYTHON) -m trace_bench $(BENCH_FLAGS)
+
 bench-operator: prepare ## Measure the operator beside the Job controller (25 minutes; BENCH_FLAGS=--jobs 100)
 	@PYTHONPATH=bench:hack:operator:trainer $(PYTHON) -m operator_bench $(BENCH_FLAGS)
 
 check: setup ## Lint, format, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@$(PYTHON) -m mypy operator/spot_operator operator/spot_plugin trainer/spot_trainer hack/localcluster hack/demo hack/soak hack/recording bench/checkpoint bench/operator_bench bench/plugin bench/policy bench/referee_policy.py
+	@$(PYTHON) -m mypy operator/spot_operator operator/spot_plugin trainer/spot_trainer hack/localcluster hack/demo hack/soak hack/recording bench/checkpoint bench/operator_bench bench/plugin bench/policy bench/trace_bench bench/referee_policy.py
 	@MYPYPATH=tests $(PYTHON) -m mypy -p simulation
 	@.venv/bin/lint-imports --no-cache
 

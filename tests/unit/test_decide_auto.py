@@ -200,7 +200,7 @@ def test_a_pod_that_waits_is_no_node_and_spot_counts_as_absent_after_a_while() -
 
 
 def test_who_waits_for_spot_is_asked_again_when_it_counts_as_absent() -> None:
-    """Else a job with slack for a try, and none for waiting, would wait until nothing but on-demand will do."""
+    """Else a job with slack for a try, and none for waiting, would wait until only on-demand will do."""
     gang = make_gang(created_time=NOW)
     record = replace(gang.pods[0], node_name=None, scheduled_time=None, started_time=None)
     status = make_status(gang=replace(gang, pods=(record,)))
