@@ -621,7 +621,8 @@ class PolicySettings:
     backoff_base_seconds: int = 10
     backoff_max_seconds: int = 300
     launch_seconds: int = 180
-    """How long a launch takes until useful work, as long as none was seen."""
+    """How long a launch takes until useful work, as long as none was seen; a pod that waits longer for a spot
+    node waits for capacity."""
     return_pause_seconds: int = 900
     """How long a job on on-demand leaves spot alone after an end there; as long as its node is avoided."""
     on_demand_reserve_seconds: int = 120

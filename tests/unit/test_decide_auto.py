@@ -251,6 +251,15 @@ def test_a_container_that_never_reports_works_when_it_has_started() -> None:
     assert early.overheads.spot == Launches(1, 5.0, 5.0, 5.0)  # it has run for 95 s
 
 
+def test_long_launches_do_not_make_longer_waits_pass_for_launches() -> None:
+    gang = make_gang(created_time=NOW - seconds(400))
+    record = replace(gang.pods[0], scheduled_time=NOW - seconds(30), started_time=NOW - seconds(20))
+    slow = Overheads(spot=Launches().and_one(600.0))
+    status = make_status(gang=replace(gang, pods=(record,)), overheads=slow)
+    found = look(auto_spec(None), status, report=report(), known_overheads=slow).status.overheads
+    assert found.spot == slow.spot.and_one(30.0)
+
+
 def test_a_container_whose_node_went_at_once_never_worked() -> None:
     gang = make_gang()
     record = replace(gang.pods[0], node_gone_time=NOW - seconds(90))  # it had run for 5 s

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from spot_operator.decide import auto, restarts
+from spot_operator.decide import restarts
 from spot_operator.decide.conditions import (
     derive_message,
     derive_phase,
@@ -89,7 +89,8 @@ def take_stock(draft: Draft) -> Draft:
                     Reason.NODE_HINT,
                     f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for",
                 )
-        patience = auto.spot_patience_seconds(status, draft.settings, observation.known_overheads)
+        # Not what launches took so far: each wait that just passed for one would let a longer one pass.
+        patience = float(draft.settings.launch_seconds)
         status = measure_launch(
             replace(status, gang=gang, cost=cost), report, draft.now, patience_seconds=patience
         )
