@@ -26,15 +26,15 @@ STAGGER_SECONDS: Final = 2.0
 DEADLINES: Final = (1.35, 1.6, 1.9, 2.3)
 """Time that the jobs of a zone have, over their work: from tight to loose."""
 
-LAUNCH_SECONDS: Final = 8
+LAUNCH_SECONDS: Final = 5
 """Of a pod here until useful work, before one was seen: no machine has to be bought and no image pulled."""
 RESERVE_SECONDS: Final = 8
 """Half of what a look may be late, as the simulator keeps it."""
 SETTINGS: Final = (
     f"policy.launchSeconds={LAUNCH_SECONDS}",
     f"policy.onDemandReserveSeconds={RESERVE_SECONDS}",
-    # A minute of the recording is less than a second here; spot that was lost may be asked for at once.
-    "policy.returnPauseSeconds=1",
+    # Fifteen minutes of the recording.
+    "policy.returnPauseSeconds=11",
     "policy.backoffBaseSeconds=1",
     "policy.backoffMaxSeconds=5",
     "policy.settleSeconds=5",
