@@ -277,6 +277,14 @@ def test_a_loss_with_nothing_to_repeat_speaks_for_the_notice() -> None:
     assert step(gone).status.notices == Notices(landed=0, seen=1)
 
 
+def test_a_program_that_vanished_with_its_node_had_no_time_for_a_checkpoint() -> None:
+    """Its last report may have come right after a checkpoint; what it did since then is lost all the same."""
+    progress = Progress(step=100, durable_step=100, total_steps=200, steps_per_second=1.0, incarnation=1)
+    status = make_status(progress=progress)
+    gone = make_observation(status=status, pods=(), nodes={"spot-a": None})
+    assert step(gone).status.notices == Notices(landed=0, seen=1)
+
+
 # --- each precondition of the guarantee, broken: it is said before the deadline is missed --------
 
 

@@ -66,11 +66,15 @@ def _with_launch(overheads: Overheads, gang: Gang, seconds: float) -> Overheads:
 
 
 def note_interruption(status: JobStatus, restart: Restart) -> JobStatus:
-    """Status with what this loss of spot capacity says of notices: was the last checkpoint made in time?"""
+    """Status with what this loss of spot capacity says of notices: was the last checkpoint made in time?
+
+    Not if the end of the program was never seen: what it did after its last report went with its node.
+    """
     is_loss = restart.cause is Cause.INTERRUPTION and restart.capacity_type is CapacityType.SPOT
     if not is_loss or restart.lost_steps is None:
         return status
-    return replace(status, notices=status.notices.and_one(landed=restart.lost_steps == 0))
+    landed = restart.lost_steps == 0 and restart.exit_code is not None
+    return replace(status, notices=status.notices.and_one(landed=landed))
 
 
 def merged(first: Launches, second: Launches) -> Launches:
