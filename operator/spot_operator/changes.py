@@ -7,7 +7,7 @@ progress alone is written at a bounded rate; everything else is written at once.
 from dataclasses import replace
 from enum import StrEnum
 
-from spot_operator.model import Cost, JobStatus, Progress
+from spot_operator.model import Cost, Gang, InterruptionRate, JobStatus, Progress
 
 
 class Change(StrEnum):
@@ -21,8 +21,17 @@ class Change(StrEnum):
 
 
 def _without_accounting(status: JobStatus) -> JobStatus:
-    gang = replace(status.gang, accounted_until=None) if status.gang is not None else None
-    return replace(status, cost=Cost(), gang=gang)
+    return replace(
+        status,
+        cost=Cost(),
+        interruption_rate=InterruptionRate(),
+        gang=_timeless(status.gang),
+        predecessor=_timeless(status.predecessor),
+    )
+
+
+def _timeless(gang: Gang | None) -> Gang | None:
+    return None if gang is None else replace(gang, accounted_until=None)
 
 
 def _without_progress(status: JobStatus) -> JobStatus:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from spot_operator.decide.prices import price_complaint
 from spot_operator.decide.signals import has_stop_signal
+from spot_operator.logs import Log
 from spot_operator.model import NodeView
 from spot_operator.views import controller_of, incarnation_of, is_terminal, node_view
 
@@ -34,6 +36,9 @@ class Gone:
     gone: float
     signal_heard: float | None
     """When it was first heard to show a stop signal."""
+
+
+_log = Log(__name__)
 
 
 class Newer:
@@ -125,6 +130,8 @@ class NodeCache:
                 self._forget_node(name)
             return self.jobs_on(name)
         view = node_view(node)
+        if known is None or known.price_annotation != view.price_annotation:
+            _warn_of_price(view)
         if known is not None and known.uid != view.uid:
             self._forget_node(name)
         self._nodes[name] = view
@@ -148,6 +155,11 @@ class NodeCache:
         for name in gone:
             self._forget_node(name)
         return frozenset().union(*woken)
+
+
+def _warn_of_price(node: NodeView) -> None:
+    if complaint := price_complaint(node):
+        _log.warning("price is ignored", node=node.name, error=complaint)
 
 
 def _facts(pod: Json) -> Json:

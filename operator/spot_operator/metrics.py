@@ -5,6 +5,7 @@ carries the name of a job, a pod or a node, so the number of series does not gro
 cluster; jobs are counted by phase and told apart by `kubectl get`.
 """
 
+from decimal import Decimal
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -34,6 +35,18 @@ RECONCILE_SECONDS: Final = _histogram("reconcile_duration", "Duration of one loo
 STATUS_WRITES: Final = _counter("status_writes", "Writes of a job's status.", "carries")
 RESTARTS: Final = _counter("restarts", "Ended incarnations by cause.", "cause", "capacity_type")
 INTERRUPTIONS: Final = _counter("interruptions", "Incarnations whose capacity was taken away.", "cause")
+SPOT_INTERRUPTIONS: Final = _counter(
+    "spot_interruptions", "Spot nodes taken away from a pod, by zone; a rate with spot_node_seconds.", "zone"
+)
+SPOT_NODE_SECONDS: Final = _counter("spot_node_seconds", "Seconds of pods on spot nodes, by zone.", "zone")
+NODE_SECONDS: Final = _counter("node_seconds", "Seconds of pods on nodes.", "capacity_type")
+UNPRICED_NODE_SECONDS: Final = _counter(
+    "unpriced_node_seconds", "Of these, seconds for which nothing told a price."
+)
+COST_SPENT: Final = _counter("cost_spent", "What node time has cost, as far as it has a price.")
+COST_ON_DEMAND_ONLY: Final = _counter(
+    "cost_on_demand_only", "What the same node time would have cost on on-demand, as far as is known."
+)
 LAUNCHES: Final = _counter("launches", "Incarnations started.", "capacity_type")
 STOP_SECONDS: Final = _histogram(
     "stop_signal_to_delete", "From a node's stop signal to the graceful stop of a pod on it."
@@ -70,8 +83,33 @@ class JobsByPhase(Collector):
         return [family]
 
 
+class CostProjected(Collector):
+    """The sum over the jobs that go on, at scrape time, from what each job's last look found."""
+
+    def __init__(self) -> None:
+        self._projected: dict[tuple[str, str], Decimal] = {}
+
+    def set(self, key: tuple[str, str], projected: Decimal | None) -> None:
+        """None: it is not known, or the job has ended."""
+        if projected is None:
+            self.forget(key)
+        else:
+            self._projected[key] = projected
+
+    def forget(self, key: tuple[str, str]) -> None:
+        self._projected.pop(key, None)
+
+    def collect(self) -> list[Metric]:
+        text = "What the jobs that have not ended will have cost at their end, together, as far as is known."
+        family = GaugeMetricFamily("spot_operator_cost_projected", text)
+        family.add_metric([], float(sum(self._projected.values())))
+        return [family]
+
+
 JOBS: Final = JobsByPhase()
 REGISTRY.register(JOBS)
+PROJECTED: Final = CostProjected()
+REGISTRY.register(PROJECTED)
 
 
 def render() -> bytes:

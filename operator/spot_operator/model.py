@@ -13,7 +13,8 @@ from enum import Enum, StrEnum
 from typing import Any, Final, Literal
 
 from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
-from spot_operator.policy import Launches, Notices
+from spot_operator.policy import Interruptions, Launches, Notices
+from spot_operator.prices import PriceTable
 from spot_trainer.contract import IntervalPolicy
 
 Json = Mapping[str, Any]
@@ -229,6 +230,9 @@ class PodRecord:
     node_uid: str | None = None
     boot_id: str | None = None
     zone: str | None = None
+    instance_type: str | None = None
+    price_per_node_hour: Decimal | None = None
+    """What its node costs: by the job, else the node's annotation, else the chart's table."""
     scheduled_time: datetime | None = None
     started_time: datetime | None = None
     node_gone_time: datetime | None = None
@@ -295,6 +299,7 @@ class Restart:
     node_name: str | None = None
     node_uid: str | None = None
     """Kept so that a verdict can be upgraded when the node turns out to be gone."""
+    zone: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,6 +345,29 @@ class Overheads:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ZoneInterruptions:
+    """How often spot nodes of this job were taken away in one zone."""
+
+    zone: str
+    """Empty: not known."""
+    interruptions: int = 0
+    node_seconds: float = 0.0
+    """For which pods were on spot nodes there."""
+    node_hours_per_interruption: float | None = None
+    """Expected, by what all jobs of the pool have seen in the zone and the chart's prior."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterruptionRate:
+    """How often spot nodes of the pool are taken away."""
+
+    node_hours_per_interruption: float | None = None
+    """Expected, by what all jobs of the pool have seen and the chart's prior; unset: nothing was seen yet."""
+    zones: tuple[ZoneInterruptions, ...] = ()
+    """What this job itself has seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     percentage: int | None = None
     step: int | None = None
@@ -378,8 +406,22 @@ class CheckpointStatus:
 class Cost:
     spot_node_seconds: float = 0.0
     on_demand_node_seconds: float = 0.0
+    unpriced_spot_node_seconds: float = 0.0
+    """Part of the above for which nothing told a price; while there is any, `spent` is not known."""
+    unpriced_on_demand_node_seconds: float = 0.0
+    accrued: Decimal | None = None
+    """What the priced part has cost, to more digits than are shown, so that many small sums do not drift."""
     spent: Decimal | None = None
+    """Each second at the price of the node that it was spent on."""
     on_demand_only: Decimal | None = None
+    """The same node time at what on-demand costs now."""
+    saved: Decimal | None = None
+    """By not running all of it on on-demand."""
+    projected: Decimal | None = None
+    """What the run will have cost at its end, if it goes on as it is now and nothing is interrupted."""
+    spot_price: Decimal | None = None
+    """Of a node for an hour, as far as is known: by the job, its nodes, or the chart's table."""
+    on_demand_price: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,6 +464,7 @@ class JobStatus:
     checkpoint: CheckpointStatus | None = None
     cost: Cost = Cost()
     overheads: Overheads = Overheads()
+    interruption_rate: InterruptionRate = InterruptionRate()
     notices: Notices = NO_NOTICES
     """On how many interruptions the last checkpoint was made in time."""
     last_failure: LastFailure | None = None
@@ -514,6 +557,8 @@ class NodeView:
     deletion_timestamp: datetime | None = None
     taints: tuple[Taint, ...] = ()
     conditions: tuple[NodeCondition, ...] = ()
+    price_annotation: str = ""
+    """What `spottraining.io/price-per-node-hour` says; it may be no price."""
     claim_name: str = ""
     """The Karpenter NodeClaim that this node was made for."""
     event_reasons: frozenset[str] = frozenset()
@@ -590,6 +635,8 @@ class Observation:
     refusal: PodRefusal | None = None
     known_overheads: Overheads = Overheads()
     """What other jobs in the same pools have seen."""
+    known_interruptions: Mapping[str, Interruptions] = field(default_factory=dict)
+    """By zone: what other jobs in the same spot pool have seen."""
     created_uids: Mapping[str, str] = field(default_factory=dict)
     """UIDs by name of the gang's pods that this process has created; they may be gone again."""
     knows_creations: bool = True
@@ -627,6 +674,13 @@ class PolicySettings:
     """How long a job on on-demand leaves spot alone after an end there; as long as its node is avoided."""
     on_demand_reserve_seconds: int = 120
     """Default reserve before the deadline when the job names none: provision, pull, restore."""
+    prices: PriceTable = field(default_factory=dict)
+    """What nodes cost where neither the job nor the node says it: JSON, for each instance type an object
+    with spot, onDemand or both."""
+    interruption_prior_count: int = 1
+    """How often spot nodes are taken away, before anything was seen: so many interruptions ..."""
+    interruption_prior_node_hours: int = 2
+    """... in so many node-hours. They weigh as much as if they had been seen."""
 
 
 # --- what is to be done ---------------------------------------------------------------------

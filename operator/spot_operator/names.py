@@ -23,11 +23,13 @@ LABEL_LEADER: Final = f"{GROUP}/leader"
 
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
 LABEL_ZONE: Final = "topology.kubernetes.io/zone"
+LABEL_INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 ANNOTATION_CONTRACT_VERSION: Final = f"{GROUP}/contract-version"
 ANNOTATION_STATUS_CA: Final = f"{GROUP}/status-ca"
 ANNOTATION_CHECKPOINT_REQUESTED_AT: Final = f"{GROUP}/checkpoint-requested-at"
+ANNOTATION_PRICE_PER_NODE_HOUR: Final = f"{GROUP}/price-per-node-hour"
 ANNOTATION_KARPENTER_DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
 ANNOTATION_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
@@ -82,6 +84,7 @@ class Reason(StrEnum):
     DEADLINE_NEAR = "DeadlineNear"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     INVALID_COMMAND = "InvalidCommand"
+    INVALID_PRICE = "InvalidPrice"
     INVALID_SPEC = "InvalidSpec"
     LAUNCHING = "Launching"
     MISSING_OBJECT = "MissingObject"

@@ -33,6 +33,7 @@ from spot_operator.model import (
     Unknown,
 )
 from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID
+from spot_operator.policy import Interruptions
 from spot_operator.pools import PoolBook
 from spot_operator.reports import ReportBook
 from spot_operator.views import (
@@ -117,9 +118,10 @@ class Observer:
         names |= {record.node_name for record in records_of(status) if record.node_name}
         names |= _nodes_of_recent(status.recent_restarts, self._clock())
         self._nodes.place((namespace, name), names)
-        known = Overheads()
+        known, interruptions = Overheads(), dict[str, Interruptions]()
         if isinstance(spec, JobSpec):
-            self._pools.learn(uid, spec, status.overheads)
+            self._pools.learn(uid, spec, status.overheads, status.interruption_rate)
+            interruptions = self._pools.known_interruptions(uid, spec)
             if spec.fallback.policy is FallbackPolicy.AUTO:
                 known = self._pools.known(uid, spec)
         nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods))
@@ -139,6 +141,7 @@ class Observer:
             reports_since=self._reports_since,
             refusal=refusal,
             known_overheads=known,
+            known_interruptions=interruptions,
             deletion_requested=metadata.get("deletionTimestamp") is not None,
             annotations=metadata.get("annotations") or {},
             status_ca=self._status_ca(),

@@ -1,4 +1,4 @@
-"""What the jobs of one pool of nodes have seen of launches, shared between them.
+"""What the jobs of one pool of nodes have seen of launches and of interruptions, shared between them.
 
 Kept in memory: every job's own measurements stand in its status, so that a listing after a restart brings
 all of it back. Invariant: bounded; the job that has not been looked at for longest is forgotten.
@@ -6,42 +6,96 @@ all of it back. Invariant: bounded; the job that has not been looked at for long
 
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from spot_operator.decide.overheads import merged
-from spot_operator.model import JobSpec, Overheads, Pool
-from spot_operator.policy import Launches
+from spot_operator.decide.rates import seen
+from spot_operator.model import InterruptionRate, JobSpec, Overheads, Pool
+from spot_operator.policy import Interruptions, Launches
 
 MAX_JOBS: Final = 2000
+NOTHING_SEEN: Final = InterruptionRate()
 
 
 def _name(pool: Pool) -> str:
     return json.dumps([dict(pool.node_selector), list(pool.node_affinity_terms)], sort_keys=True)
 
 
+def _plus(
+    total: Mapping[str, Interruptions], more: Mapping[str, Interruptions], *, sign: int
+) -> dict[str, Interruptions]:
+    """The sum, or the difference, without zones in which nothing is left."""
+    found = dict(total)
+    for zone, each in more.items():
+        old = found.pop(zone, Interruptions())
+        # Rounded as in status, so that adding and taking away leaves nothing behind.
+        new = Interruptions(
+            old.count + sign * each.count, round(old.node_seconds + sign * each.node_seconds, 3)
+        )
+        if new != Interruptions():
+            found[zone] = new
+    return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one job has measured, and in which pools."""
+
+    spot: str
+    on_demand: str
+    overheads: Overheads
+    interruptions: Mapping[str, Interruptions]
+    """By zone, on spot."""
+
+
 class PoolBook:
     def __init__(self) -> None:
-        self._jobs: OrderedDict[str, tuple[str, str, Overheads]] = OrderedDict()
-        """By UID: names of the spot and the on-demand pool, and what the job has measured."""
+        self._jobs: OrderedDict[str, Entry] = OrderedDict()
+        """By UID."""
+        self._interruptions: dict[str, dict[str, Interruptions]] = {}
+        """By name of the spot pool, by zone: the sum over the jobs, at hand since every look asks for it."""
 
-    def learn(self, job_uid: str, spec: JobSpec, overheads: Overheads) -> None:
+    def learn(
+        self, job_uid: str, spec: JobSpec, overheads: Overheads, rate: InterruptionRate = NOTHING_SEEN
+    ) -> None:
         known = self._jobs.get(job_uid)
-        if overheads == (Overheads() if known is None else known[2]):
+        found = (overheads, seen(rate))
+        if found == ((Overheads(), {}) if known is None else (known.overheads, known.interruptions)):
             return
-        self._jobs[job_uid] = (_name(spec.spot), _name(spec.on_demand), overheads)
-        self._jobs.move_to_end(job_uid)
+        self._forget(job_uid)
+        entry = Entry(_name(spec.spot), _name(spec.on_demand), *found)
+        self._jobs[job_uid] = entry
+        self._add(entry)
         while len(self._jobs) > MAX_JOBS:
-            self._jobs.popitem(last=False)
+            self._forget(next(iter(self._jobs)))
+
+    def _forget(self, job_uid: str) -> None:
+        entry = self._jobs.pop(job_uid, None)
+        if entry is not None:
+            self._add(entry, sign=-1)
+
+    def _add(self, entry: Entry, *, sign: int = 1) -> None:
+        if entry.interruptions:
+            total = self._interruptions.get(entry.spot, {})
+            self._interruptions[entry.spot] = _plus(total, entry.interruptions, sign=sign)
+
+    def known_interruptions(self, job_uid: str, spec: JobSpec) -> dict[str, Interruptions]:
+        """By zone: what other jobs of the same spot pool have seen."""
+        name, own = _name(spec.spot), self._jobs.get(job_uid)
+        total = self._interruptions.get(name, {})
+        return dict(total) if own is None or own.spot != name else _plus(total, own.interruptions, sign=-1)
 
     def known(self, job_uid: str, spec: JobSpec) -> Overheads:
         """What other jobs of the same pools have measured."""
         spot, on_demand = Launches(), Launches()
         spot_name, on_demand_name = _name(spec.spot), _name(spec.on_demand)
-        for uid, (their_spot, their_on_demand, overheads) in self._jobs.items():
+        for uid, entry in self._jobs.items():
             if uid == job_uid:
                 continue
-            if their_spot == spot_name:
-                spot = merged(spot, overheads.spot)
-            if their_on_demand == on_demand_name:
-                on_demand = merged(on_demand, overheads.on_demand)
+            if entry.spot == spot_name:
+                spot = merged(spot, entry.overheads.spot)
+            if entry.on_demand == on_demand_name:
+                on_demand = merged(on_demand, entry.overheads.on_demand)
         return Overheads(spot=spot, on_demand=on_demand)

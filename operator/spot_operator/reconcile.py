@@ -20,6 +20,7 @@ from spot_operator.act import Actor, Results
 from spot_operator.changes import Change, compare
 from spot_operator.cluster import JobKey, NodeCache
 from spot_operator.decide import decide
+from spot_operator.decide.conditions import is_finished
 from spot_operator.decide.directives import directives
 from spot_operator.kube import JOBS, Conflict, Kube, NotFound
 from spot_operator.logs import Log
@@ -151,6 +152,7 @@ class Reconciler:
         if observation.status.checkpoint is not None and decision.status.checkpoint is None:
             self._reports.forget(observation.uid)  # of another store; it would come back with the next report
         metrics.JOBS.set(key, decision.status.phase)
+        metrics.PROJECTED.set(key, None if is_finished(decision.status) else decision.status.cost.projected)
         metrics.RECONCILES.labels("error" if results.errors else "ok").inc()
         creations = self._creations.get(key)
         if creations is not None and results.is_unsure:
@@ -268,3 +270,4 @@ class Reconciler:
         self._pod_ended.pop(key, None)
         self._nodes.place(key, ())
         metrics.JOBS.forget(key)
+        metrics.PROJECTED.forget(key)

@@ -15,6 +15,7 @@ from typing import Any, Final, get_type_hints
 
 from spot_operator.model import PolicySettings
 from spot_operator.names import STATUS_PORT
+from spot_operator.prices import InvalidPrices, PriceTable, read_price_table
 
 PREFIX: Final = "SPOT_OPERATOR_"
 DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -24,7 +25,7 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 class InvalidSetting(ValueError):
     """A variable that cannot be used: its name, its value, what is expected."""
 
-    def __init__(self, variable: str, value: str, expected: str) -> None:
+    def __init__(self, variable: str, value: object, expected: str) -> None:
         super().__init__(f"{variable}={value!r}: expected {expected}")
 
 
@@ -148,6 +149,11 @@ def _parse(variable: str, text: str, kind: Any) -> Any:
         raise TypeError(f"{variable} has no parser")
     if kind is str:
         return text
+    if kind == PriceTable:
+        try:
+            return read_price_table(text)
+        except InvalidPrices as error:
+            raise InvalidSetting(f"{variable}: {error.path}", error.value, error.expected) from None
     if kind is bool:
         if text not in ("true", "false"):
             raise InvalidSetting(variable, text, "true or false")

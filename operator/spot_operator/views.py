@@ -17,7 +17,7 @@ from spot_operator.model import (
     PodView,
     Taint,
 )
-from spot_operator.names import LABEL_INCARNATION, LABEL_RANK
+from spot_operator.names import ANNOTATION_PRICE_PER_NODE_HOUR, LABEL_INCARNATION, LABEL_RANK
 
 Json = Mapping[str, Any]
 
@@ -25,6 +25,8 @@ ZONE_LABELS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubern
 DISRUPTED: Final = frozenset({"DisruptionTarget", "TerminationTarget"})
 CLAIM_DISRUPTED: Final = "DisruptionReason"
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
+MAX_PRICE_CHARS: Final = 64
+"""Of an annotation that is kept: longer than any price."""
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -167,6 +169,7 @@ def node_view(node: Json, event_reasons: frozenset[str] = frozenset()) -> NodeVi
         boot_id=(status.get("nodeInfo") or {}).get("bootID") or "",
         zone=next((labels[label] for label in ZONE_LABELS if label in labels), ""),
         labels=labels,
+        price_annotation=_price_annotation(metadata),
         unschedulable=bool(spec.get("unschedulable")),
         deletion_timestamp=time_of(metadata.get("deletionTimestamp")),
         taints=tuple(_taint(t) for t in spec.get("taints") or ()),
@@ -174,6 +177,11 @@ def node_view(node: Json, event_reasons: frozenset[str] = frozenset()) -> NodeVi
         claim_name=_claim_name(node),
         event_reasons=event_reasons,
     )
+
+
+def _price_annotation(metadata: Json) -> str:
+    """As it is written; what it is worth is not decided here."""
+    return str((metadata.get("annotations") or {}).get(ANNOTATION_PRICE_PER_NODE_HOUR, ""))[:MAX_PRICE_CHARS]
 
 
 def _claim_name(node: Json) -> str:

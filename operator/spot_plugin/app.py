@@ -19,7 +19,7 @@ from spot_plugin.actions import Clock, Wish
 from spot_plugin.errors import Exit, PluginError
 from spot_plugin.job import Job
 from spot_plugin.kubectl import Kubectl
-from spot_plugin.manifest import read_manifest
+from spot_plugin.manifest import Manifest, read_manifest
 from spot_plugin.markets import read_markets
 from spot_plugin.options import (
     Context,
@@ -194,8 +194,12 @@ def run_simulation(
         float, typer.Option(min=0, max=1, help="Synthetic: share of time with spot.")
     ] = Climate.availability,
     median_up_time: Annotated[
-        str, typer.Option(metavar="DURATION", help="Synthetic: median time that spot stays.")
-    ] = "36m",
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="Synthetic: median time that spot stays; else as a job that has run tells, or 36m.",
+        ),
+    ] = "",
     spread: Annotated[
         float, typer.Option(min=0, max=4, help="Synthetic: log-normal sigma of spells; 1.6 is heavy-tailed.")
     ] = Climate.spread,
@@ -255,10 +259,10 @@ def run_simulation(
         policies=tuple(policy or ()),
         seed=seed,
     )
-    markets = _markets(market or [SYNTHETIC], availability, median_up_time, spread)
     now = _now()
     stdin = sys.stdin.read() if file == "-" else ""
     manifest = read_manifest(file, stdin, name=name, namespace=namespace, created=now)
+    markets, notes = _markets(manifest, market or [SYNTHETIC], availability, median_up_time, spread)
     prepared = simulate.prepare(manifest, given, markets, created=now)
     began = time.monotonic()
     outcomes = fleet.play_all(
@@ -275,7 +279,7 @@ def run_simulation(
         num_runs=runs,
         summaries=found,
         advice=advise(manifest.chosen, found, has_deadline=has_deadline),
-        notes=prepared.notes,
+        notes=(*notes, *prepared.notes),
         wall_seconds=time.monotonic() - began,
         plot=plot_file,
     )
@@ -288,16 +292,18 @@ def run_simulation(
 
 
 def _markets(
-    words: Sequence[str], availability: float, median_up_time: str, spread: float
-) -> tuple[Market, ...] | Climate:
+    manifest: Manifest, words: Sequence[str], availability: float, median_up_time: str, spread: float
+) -> tuple[tuple[Market, ...] | Climate, tuple[str, ...]]:
+    """The markets, and what is to be said about them."""
     if SYNTHETIC not in words:
-        return read_markets(words)
+        return read_markets(words), ()
     if len(words) > 1:
         raise PluginError("--market is either synthetic or recorded files, not both")
     try:
-        return Climate(
+        return simulate.climate(
+            manifest,
             availability=availability,
-            median_up_seconds=seconds_of(median_up_time, "--median-up-time"),
+            median_up_seconds=seconds_of(median_up_time, "--median-up-time") if median_up_time else None,
             spread=spread,
         )
     except ValueError as error:

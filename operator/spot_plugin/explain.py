@@ -45,6 +45,8 @@ def explain(job: Job, now: datetime) -> Explanation:
         _explain_gang(job, now, found)
         _explain_capacity(job, now, found)
         _explain_deadline(job, now, found)
+        _explain_rate(job, found)
+    _explain_cost(job, found)
     _offer(job, found)
     found.changes.sort(key=lambda change: (change.time is None, change.time or now))
     return found
@@ -200,6 +202,47 @@ def _explain_deadline(job: Job, now: datetime, found: Explanation) -> None:
         found.why.append(line if left > 0 else f"The deadline was {relative(deadline, now)}.")
 
 
+def _explain_rate(job: Job, found: Explanation) -> None:
+    hours = job.get("status.interruptionRate.nodeHoursPerInterruption")
+    if hours is None:
+        return
+    zones = [
+        f"{each.get('interruptions', 0)} in {each.get('nodeSeconds', 0.0) / 3600:.1f} h"
+        + (f" in {clean(each['zone'])}" if each.get("zone") else "")
+        for each in job.get("status.interruptionRate.zones", [])
+    ]
+    own = f" (this job: {', '.join(zones)})" if zones else ""
+    found.why.append(f"One interruption in {hours:.1f} node-hours on spot is expected{own}")
+
+
+def _explain_cost(job: Job, found: Explanation) -> None:
+    cost = job.get("status.cost", {})
+    prices = [
+        f"{clean(cost[key])} on {word}"
+        for key, word in (("spotPrice", "spot"), ("onDemandPrice", "on-demand"))
+        if cost.get(key) is not None
+    ]
+    if prices:
+        found.why.append(f"A node-hour costs {', '.join(prices)}")
+    if (unpriced := job.unpriced_seconds) > 0:
+        time = duration(unpriced)
+        found.why.append(f"What it has cost is not known: {time} of node time have no price")
+        if not job.is_finished:
+            found.options.append(
+                "set pricePerNodeHour in spec.capacity.spot and onDemand: it counts for that time, too"
+            )
+        return
+    if (spent := cost.get("spent")) is None:
+        return
+    line = f"Cost: {clean(spent)} spent"
+    if not job.is_finished:
+        projected = cost.get("projected")
+        line += f", {clean(projected)} projected" if projected is not None else ""
+    if (saved := cost.get("saved")) is not None:
+        line += f", {clean(saved)} saved against on-demand alone"
+    found.why.append(line)
+
+
 def _offer(job: Job, found: Explanation) -> None:
     name = job.name if job.namespace in ("", "default") else f"{job.name} -n {job.namespace}"
     add = found.options.append
@@ -314,6 +357,8 @@ def as_json(job: Job, now: datetime) -> dict[str, Any]:
         ],
         "options": found.options,
         "conditions": job.get("status.conditions", []),
+        "cost": job.get("status.cost"),
+        "interruptionRate": job.get("status.interruptionRate"),
         "recentRestarts": job.restarts[-MAX_RESTARTS:],
         "lastFailure": job.get("status.lastFailure"),
     }

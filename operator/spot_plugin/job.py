@@ -67,6 +67,17 @@ class Job:
         return list(self.get("status.recentRestarts", []))
 
     @property
+    def spot_interruptions(self) -> int:
+        """How many spot nodes it has lost, in whatever zone."""
+        return sum(each.get("interruptions", 0) for each in self.get("status.interruptionRate.zones", []))
+
+    @property
+    def unpriced_seconds(self) -> float:
+        """Node time for which nothing told a price."""
+        cost = self.get("status.cost", {})
+        return float(cost.get("unpricedSpotNodeSeconds", 0) + cost.get("unpricedOnDemandNodeSeconds", 0))
+
+    @property
     def nodes(self) -> list[str]:
         return [pod["nodeName"] for pod in self.get("status.gang.pods", []) if pod.get("nodeName")]
 

@@ -5,7 +5,7 @@ policy that it names is set aside, since every policy is simulated.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class Manifest:
     chosen: Policy
     """What `fallback.policy` says, or comes to where it says nothing."""
     num_nodes: int
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """Of a job that was read from a cluster (kubectl get -o yaml): what has been measured; else empty."""
 
 
 def read_manifest(path: str, stdin: str, *, name: str, namespace: str, created: datetime) -> Manifest:
@@ -93,6 +95,7 @@ def _manifest(job: Mapping[str, Any], *, path: str, namespace: str, created: dat
         spec=found,
         chosen=Policy(found.fallback.policy),
         num_nodes=nodes if isinstance(nodes, int) else 1,
+        status=job["status"] if isinstance(job.get("status"), Mapping) else {},
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from spot_operator.market import Climate, Market, Overheads, Plan, Policy, Scenario
 from spot_operator.model import DeadlineAction, PolicySettings
 from spot_plugin.errors import PluginError
+from spot_plugin.job import Job
 from spot_plugin.manifest import Manifest
 from spot_plugin.words import MAX_DURATION_SECONDS, duration
 from spot_trainer.contract import IntervalPolicy
@@ -101,6 +102,32 @@ def prepare(
     if spec.checkpoint.interval_policy is IntervalPolicy.AUTO:
         notes.append("checkpoint.interval.policy is Auto: its longest interval is assumed")
     return Prepared(plan=plan, chosen=manifest.chosen, notes=tuple(notes))
+
+
+def climate(
+    manifest: Manifest, *, availability: float, median_up_seconds: float | None, spread: float
+) -> tuple[Climate, tuple[str, ...]]:
+    """What synthetic markets are like, and what is to be said about it.
+
+    Where the command line does not say how long spot stays, a job that has lost spot nodes does.
+
+    Raises:
+        ValueError: says what is wrong with a number.
+    """
+    found = Climate(availability=availability, spread=spread)
+    if median_up_seconds is not None:
+        return replace(found, median_up_seconds=median_up_seconds), ()
+    job = Job({"status": manifest.status})
+    hours = job.get("status.interruptionRate.nodeHoursPerInterruption")
+    if not job.spot_interruptions or not isinstance(hours, int | float) or hours <= 0:
+        return found, ()
+    # Spells of this spread are on average so many times as long as their median.
+    median = hours * 3600 * found.median_up_seconds / found.mean_up_seconds
+    note = (
+        f"the median up-time follows from what the job has seen: one interruption in {hours:.1f} node-hours "
+        "(status.interruptionRate); --median-up-time says otherwise"
+    )
+    return replace(found, median_up_seconds=median), (note,)
 
 
 def _work(manifest: Manifest, given: Assumptions) -> float:

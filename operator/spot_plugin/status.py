@@ -9,9 +9,9 @@ from spot_plugin.words import clean, duration, table
 
 HEADER: tuple[str, ...] = (
     "NAME", "PHASE", "CAPACITY", "PROGRESS", "STEP", "SAFE", "ETA", "DEADLINE", "SLACK",
-    "INTERRUPTED", "FAILED", "COST",
+    "INTERRUPTED", "FAILED", "COST", "PROJECTED",
 )  # fmt: skip
-RIGHT: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9, 10, 11)
+RIGHT: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
 
 
 def as_table(jobs: Sequence[Job], now: datetime, *, with_namespace: bool = False) -> list[str]:
@@ -44,6 +44,7 @@ def _row(job: Job, now: datetime) -> tuple[str, ...]:
         str(job.get("status.restarts.interruptions", 0)),
         str(job.get("status.restarts.failures", 0)),
         str(job.get("status.cost.spent", "-")),
+        str(job.get("status.cost.projected", "-")),
     )
 
 
@@ -62,5 +63,6 @@ def as_json(job: Job, now: datetime) -> dict[str, Any]:
         "slackSeconds": None if slack is None else round(slack),
         "restarts": job.get("status.restarts", {}),
         "cost": job.get("status.cost"),
+        "interruptionRate": job.get("status.interruptionRate"),
         "message": job.get("status.message", ""),
     }

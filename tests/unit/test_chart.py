@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from localcluster.binaries import Binaries
 from localcluster.cache import Cache
 from spot_operator.api import crd
+from spot_operator.prices import NodePrices
 from spot_operator.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +25,7 @@ EVERYTHING = (
     "commonLabels.team=platform",
     "imagePullSecrets[0].name=registry",
     "priorityClassName=high",
+    "prices.g5\\.xlarge.onDemand=1.01",
 )
 DOWNWARD = {
     "SPOT_OPERATOR_NAMESPACE": "spot-system",
@@ -40,8 +43,13 @@ def helm() -> Path:
 
 @pytest.fixture(scope="session")
 def render(helm: Path) -> Render:
-    def run(*settings: str) -> str:
-        arguments = [part for setting in settings for part in ("--set", setting)]
+    def run(*settings: str, values: Path | None = None) -> str:
+        arguments = [
+            part
+            for setting in settings
+            for part in ("--set-string" if "prices" in setting else "--set", setting)
+        ]
+        arguments += [] if values is None else ["--values", str(values)]
         command = [helm, "template", "stj", CHART, "--namespace", "spot-system", *arguments]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
@@ -127,6 +135,11 @@ def test_crd_can_be_left_out_or_not_kept(render: Render) -> None:
         ("policy.spotUnreachableTolerationSeconds=0", "minimum: got 0, want 1"),
         ("policy.returnPauseSeconds=0", "minimum: got 0, want 1"),
         ("policy.settleSeconds=0", "minimum: got 0, want 1"),
+        ("policy.interruptionPriorCount=0", "minimum: got 0, want 1"),
+        ("policy.interruptionPriorNodeHours=0", "minimum: got 0, want 1"),
+        ("prices.g5\\.xlarge.spot=cheap", "does not match pattern"),
+        ("prices.g5\\.xlarge.spt=1", "additional properties 'spt' not allowed"),
+        ("prices.a b.spot=1", "does not match pattern"),
     ],
 )
 def test_unknown_and_impossible_values_are_refused(render: Render, setting: str, message: str) -> None:
@@ -154,6 +167,27 @@ def test_values_reach_the_operators_settings(render: Render) -> None:
     assert settings.policy.protect_from_voluntary_disruption is False
     assert settings.watch_namespaces == ("team-a", "team-b")
     assert settings.log_level == "DEBUG"
+
+
+def test_the_price_table_reaches_the_operator(render: Render, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        'prices:\n  g5.xlarge: {spot: "0.42", onDemand: "1.010"}\n  "n1_std-8": {spot: "0.10"}\n'
+        "policy: {interruptionPriorCount: 3, interruptionPriorNodeHours: 500}\n"
+    )
+    policy = settings_of(render(values=values)).policy
+    assert policy.prices == {
+        "g5.xlarge": NodePrices(spot=Decimal("0.42"), on_demand=Decimal("1.01")),
+        "n1_std-8": NodePrices(spot=Decimal("0.10")),
+    }
+    assert (policy.interruption_prior_count, policy.interruption_prior_node_hours) == (3, 500)
+
+
+def test_a_price_is_text_as_in_a_job(render: Render, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("prices:\n  g5.xlarge: {spot: 0.42}\n")
+    with pytest.raises(ValueError, match=r"(?s)/prices/g5.xlarge/spot.*got number, want string"):
+        render(values=values)
 
 
 def test_status_url_names_the_service_that_selects_the_leader(render: Render) -> None:

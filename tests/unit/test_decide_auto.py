@@ -12,6 +12,7 @@ from spot_operator.model import (
     CapacityStatus,
     Condition,
     ContainerView,
+    Cost,
     CreatePod,
     DeadlineSpec,
     Decision,
@@ -29,8 +30,17 @@ from spot_operator.model import (
     ReturnToSpot,
     Taint,
 )
-from spot_operator.names import CapacityType, Cause, ConditionType, Phase, Reason, StopReason
+from spot_operator.names import (
+    LABEL_INSTANCE_TYPE,
+    CapacityType,
+    Cause,
+    ConditionType,
+    Phase,
+    Reason,
+    StopReason,
+)
 from spot_operator.policy import Launches, Notices, Running
+from spot_operator.prices import NodePrices
 from spot_operator.testing import (
     NOW,
     POD_UID,
@@ -144,6 +154,38 @@ def test_on_demand_stays_chosen_where_there_is_no_way_back() -> None:
     moved = look(auto_spec(7200 + D + 5), working()).status
     later = look(auto_spec(100 * HOUR), moved)
     assert chosen(later) == (CapacityType.ON_DEMAND, Reason.DEADLINE_NEAR)
+
+
+BARE = {"spot": Pool(), "on_demand": Pool()}
+DEAR = {"big": NodePrices(spot=Decimal(5), on_demand=Decimal(5))}
+
+
+def prices(status: JobStatus, settings: PolicySettings = SETTINGS, **pools: Pool) -> tuple[float, float]:
+    found = auto.situation(auto_spec(10 * HOUR, **(BARE | pools)), status, NOW, settings, NOTHING)
+    assert found is not None
+    return found.spot_price, found.on_demand_price
+
+
+def test_the_policy_plans_with_the_best_prices_that_are_known() -> None:
+    table = PolicySettings(prices={"big": NodePrices(spot=Decimal(2), on_demand=Decimal(9))})
+    named = Pool(node_selector={LABEL_INSTANCE_TYPE: "big"})
+    assert prices(working()) == (0.9731, 3.06)
+    assert prices(working(cost=Cost(spot_price=Decimal(2)))) == (0.9731, 3.06)  # one alone is no ratio
+    assert prices(working(cost=Cost(spot_price=Decimal(0), on_demand_price=Decimal(9)))) == (0.9731, 3.06)
+    assert prices(working(cost=Cost(spot_price=Decimal(3), on_demand_price=Decimal(4)))) == (3.0, 4.0)
+    assert prices(working(), table, spot=named, on_demand=named) == (2.0, 9.0)
+    own = Pool(price_per_node_hour=Decimal(1))
+    assert prices(working(), table, spot=own, on_demand=named) == (1.0, 9.0)
+
+
+def test_spot_that_is_not_cheaper_by_the_table_is_not_taken() -> None:
+    named = Pool(node_selector={LABEL_INSTANCE_TYPE: "big"})
+    spec = auto_spec(10 * HOUR, expected=7200, spot=named, on_demand=named)
+    waiting = make_observation(spec=spec, status=JobStatus(), pods=())
+    assert chosen(decide(waiting, NOW, PolicySettings(prices=DEAR))) == (
+        CapacityType.ON_DEMAND, Reason.SPOT_NOT_CHEAPER,
+    )  # fmt: skip
+    assert chosen(decide(waiting, NOW, SETTINGS)) == (CapacityType.SPOT, Reason.SPOT_FIRST)
 
 
 def test_spot_that_costs_as_much_is_not_taken() -> None:

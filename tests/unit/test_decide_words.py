@@ -9,12 +9,12 @@ import pytest
 
 from spot_operator.decide import decide
 from spot_operator.decide.conditions import with_condition
-from spot_operator.decide.cost import account
 from spot_operator.decide.directives import directives
 from spot_operator.decide.losses import mean_seconds_between_losses
 from spot_operator.decide.progress import merge_report, remaining_work_seconds
 from spot_operator.decide.restarts import MAX_RECENT_RESTARTS
 from spot_operator.model import (
+    CapacityStatus,
     Cost,
     DeadlineSpec,
     InvalidSpec,
@@ -23,7 +23,6 @@ from spot_operator.model import (
     NodeView,
     PodView,
     PolicySettings,
-    Pool,
     Progress,
     Report,
     Restart,
@@ -226,25 +225,13 @@ def test_node_time_goes_to_the_capacity_it_was_spent_on(
     capacity_type: CapacityType, spot: float, on_demand: float, spent: Decimal
 ) -> None:
     before = Cost(spot_node_seconds=3600.0, on_demand_node_seconds=1800.0)
-    gang = make_gang(capacity_type, accounted_until=NOW)
-    cost, renewed = account(before, gang, make_spec(), NOW + seconds(3600))
+    capacity = CapacityStatus(type=capacity_type, since=NOW, reason=Reason.AFTER_PENDING)
+    status = make_status(cost=before, gang=make_gang(capacity_type), capacity=capacity)
+    found = decide(make_observation(status=status), NOW + seconds(3600), SETTINGS).status
+    cost = found.cost
     assert (cost.spot_node_seconds, cost.on_demand_node_seconds, cost.spent) == (spot, on_demand, spent)
-    assert renewed.accounted_until == NOW + seconds(3600)
-
-
-def test_a_node_that_is_gone_costs_nothing_however_long_its_pod_is_waited_for() -> None:
-    gang = make_gang(accounted_until=NOW)
-    record = replace(gang.pods[0], node_gone_time=NOW + seconds(5))
-    cost, gang = account(Cost(), replace(gang, pods=(record,)), make_spec(), NOW + seconds(60))
-    assert cost.spot_node_seconds == 5.0
-    again, _ = account(cost, gang, make_spec(), NOW + seconds(120))
-    assert again == cost
-
-
-def test_without_a_price_only_the_seconds_are_known() -> None:
-    spec = make_spec(spot=Pool(), on_demand=Pool())
-    cost, _ = account(Cost(), make_gang(), spec, NOW + seconds(3600))
-    assert (cost.spot_node_seconds, cost.spent, cost.on_demand_only) == (3600.0, None, None)
+    assert found.gang is not None
+    assert found.gang.accounted_until == NOW + seconds(3600)
 
 
 def test_directives_carry_the_stop_the_deadline_and_the_wish_for_a_checkpoint() -> None:

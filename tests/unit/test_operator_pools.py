@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
-from spot_operator.model import Overheads, Pool
-from spot_operator.policy import Launches
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spot_operator.model import InterruptionRate, Overheads, Pool, ZoneInterruptions
+from spot_operator.policy import Interruptions, Launches
 from spot_operator.pools import MAX_JOBS, PoolBook
 from spot_operator.testing import make_spec
 
@@ -38,3 +41,70 @@ def test_the_book_is_bounded() -> None:
     for number in range(MAX_JOBS + 5):
         book.learn(f"job-{number}", spec, FAST)
     assert book.known("x", spec).spot.count == MAX_JOBS
+
+
+def rate(*zones: tuple[str, int, float]) -> InterruptionRate:
+    return InterruptionRate(
+        zones=tuple(ZoneInterruptions(zone=z, interruptions=n, node_seconds=s) for z, n, s in zones)
+    )
+
+
+def test_interruptions_of_others_in_the_spot_pool_are_known_by_zone() -> None:
+    book, spec = PoolBook(), make_spec()
+    book.learn("a", spec, Overheads(), rate(("x", 1, 100.0), ("y", 0, 50.0)))
+    book.learn("b", spec, Overheads(), rate(("x", 2, 10.5)))
+    assert book.known_interruptions("c", spec) == {"x": Interruptions(3, 110.5), "y": Interruptions(0, 50.0)}
+    assert book.known_interruptions("a", spec) == {"x": Interruptions(2, 10.5)}
+    elsewhere = replace(spec, spot=Pool(node_selector={"pool": "other"}))
+    assert book.known_interruptions("c", elsewhere) == {}
+    assert book.known_interruptions("a", elsewhere) == {}
+    other_on_demand = replace(spec, on_demand=Pool(node_selector={"pool": "other"}))
+    assert book.known_interruptions("a", other_on_demand) == {"x": Interruptions(2, 10.5)}
+
+
+def test_a_job_that_has_seen_nothing_is_not_remembered() -> None:
+    book, spec = PoolBook(), make_spec()
+    book.learn("a", spec, FAST)
+    for number in range(MAX_JOBS):
+        book.learn(f"idle-{number}", spec, Overheads())
+    assert book.known("x", spec) == FAST
+
+
+zones = st.lists(
+    st.tuples(st.sampled_from("xyz"), st.integers(0, 9), st.floats(0, 1e7).map(lambda s: round(s, 3))),
+    max_size=3,
+    unique_by=lambda each: each[0],
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), zones), max_size=12))
+def test_however_often_jobs_are_looked_at_each_counts_once(
+    looks: list[tuple[int, bool, list[tuple[str, int, float]]]],
+) -> None:
+    book, pools = PoolBook(), (make_spec(), make_spec(spot=Pool(node_selector={"pool": "other"})))
+    newest: dict[int, tuple[bool, list[tuple[str, int, float]]]] = {}
+    for job, is_other, seen in looks:
+        book.learn(str(job), pools[is_other], Overheads(), rate(*seen))
+        before = newest.get(job, (False, []))
+        # A job that says the same as before is where it was.
+        newest[job] = before if sorted(before[1]) == sorted(seen) else (is_other, seen)
+    for asking in range(5):
+        for is_other, spec in enumerate(pools):
+            want: dict[str, Interruptions] = {}
+            for job, (where, seen) in newest.items():
+                if job != asking and where == bool(is_other):
+                    for zone, count, time in seen:
+                        old = want.get(zone, Interruptions())
+                        want[zone] = Interruptions(old.count + count, round(old.node_seconds + time, 3))
+            want = {zone: each for zone, each in want.items() if each != Interruptions()}
+            found = book.known_interruptions(str(asking), spec)
+            assert {z: (i.count, round(i.node_seconds, 2)) for z, i in found.items()} == {
+                z: (i.count, round(i.node_seconds, 2)) for z, i in want.items()
+            }
+
+
+def test_who_is_forgotten_is_not_counted_any_more() -> None:
+    book, spec = PoolBook(), make_spec()
+    for number in range(MAX_JOBS + 5):
+        book.learn(f"job-{number}", spec, Overheads(), rate(("x", 1, 1.0)))
+    assert book.known_interruptions("x", spec) == {"x": Interruptions(MAX_JOBS, float(MAX_JOBS))}

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, cast
 
 import aiohttp
+import pytest
 
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
@@ -150,3 +152,55 @@ def test_the_node_whose_uid_is_about_to_be_recorded_is_read_live() -> None:
     record = type(gang.pods[0])(name=POD, rank=0, uid=POD_UID)
     new = make_status(gang=type(gang)(**(vars(gang) | {"pods": (record,)})))
     assert Observer._nodes_to_judge_by(new, (make_pod(),)) == {"spot-a"}
+
+
+class Priced(Cluster):
+    """Another job of the pool has lost spot nodes; the node of this one says what it costs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[Json] = []
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        if path.endswith("/other"):
+            seen = {"zones": [{"zone": "a", "interruptions": 3, "nodeSeconds": 36000.0}]}
+            metadata = {**JOB["metadata"], "name": "other", "uid": "other"}
+            condition = {
+                "type": "Complete",
+                "status": "True",
+                "reason": "x",
+                "message": "",
+                "observedGeneration": 1,
+            }
+            condition["lastTransitionTime"] = "2026-11-23T11:00:00Z"
+            status = {"interruptionRate": seen, "conditions": [condition]}
+            return {**JOB, "metadata": metadata, "status": status}
+        if "/nodes/" in path:
+            annotations = {"spottraining.io/price-per-node-hour": "0.36"}
+            return {
+                "metadata": {"name": "spot-a", "uid": "node-uid-a", "annotations": annotations},
+                "spec": {},
+            }
+        if body is not None and path.endswith("/status"):
+            self.written.append(body["status"])
+        return super()._answer(path, body)
+
+
+async def test_a_job_is_told_the_price_of_its_node_and_what_others_of_its_pool_have_seen() -> None:
+    cluster = Priced()
+    core = Core(
+        cluster,
+        Settings(namespace="system"),
+        component="operator-0",
+        status_ca=lambda: "",
+        clock=lambda: NOW + timedelta(seconds=100),
+        monotonic=lambda: 0.0,
+    )
+    for name in ("other", "digits"):
+        await core.reconciler.reconcile(("team", name))
+    status = cluster.written[-1]
+    assert status["gang"]["pods"][0]["pricePerNodeHour"] == "0.36"
+    assert (status["cost"]["spotNodeSeconds"], status["cost"]["spent"]) == (100.0, "0.0100")
+    rate = status["interruptionRate"]
+    assert rate["nodeHoursPerInterruption"] == pytest.approx((2 + 10 + 100 / 3600) / (1 + 3), abs=1e-3)
+    assert [zone["nodeSeconds"] for zone in rate["zones"]] == [100.0]

@@ -55,7 +55,16 @@ RUNNING = job(
         },
     ],
     conditions=[condition("Accepted", "True", "Accepted"), condition("PodsReady", "True", "AllPodsReady")],
-    cost={"spent": "4.1200"},
+    cost={
+        "spotNodeSeconds": 15000.0, "spent": "4.1200", "onDemandOnly": "12.7500", "saved": "8.6300",
+        "projected": "5.9000", "spotPrice": "0.97", "onDemandPrice": "3.06",
+    },
+    interruptionRate={
+        "nodeHoursPerInterruption": 2.48,
+        "zones": [
+            {"zone": "zone-a", "interruptions": 2, "nodeSeconds": 12600.0}, {"nodeSeconds": 2400.0},
+        ],
+    },
 )  # fmt: skip
 
 
@@ -63,11 +72,11 @@ def test_status_is_one_line_for_each_job() -> None:
     new = Job({"metadata": {"name": "new", "namespace": "team-b"}, "spec": {}})
     assert status.as_table([RUNNING, new], NOW, with_namespace=True) == [
         "NAMESPACE  NAME    PHASE    CAPACITY  PROGRESS      STEP  SAFE    ETA  DEADLINE  SLACK  "
-        "INTERRUPTED  FAILED    COST",
+        "INTERRUPTED  FAILED    COST  PROJECTED",
         "team-a     digits  Running  spot           40%  400/1000   380  1h40m       10h  8h20m  "
-        "          2       1  4.1200",
+        "          2       1  4.1200     5.9000",
         "team-b     new     New      -                -         -     -      -         -      -  "
-        "          0       0       -",
+        "          0       0       -          -",
     ]
     assert status.as_table([], NOW) == ["No jobs here."]
 
@@ -76,6 +85,11 @@ def test_status_as_json_has_what_was_derived() -> None:
     found = status.as_json(RUNNING, NOW)
     assert (found["remainingSeconds"], found["slackSeconds"]) == (5990, 30010)
     assert found["estimatedFinishTime"] == "2026-11-25T13:39:50+00:00"
+    for told in (found, explain.as_json(RUNNING, NOW)):
+        assert (told["cost"]["projected"], told["interruptionRate"]["nodeHoursPerInterruption"]) == (
+            "5.9000",
+            2.48,
+        )
 
 
 def test_a_running_job_is_explained() -> None:
@@ -88,6 +102,9 @@ team-a/digits: Running, spot since 2026-11-25 10:00:00Z (2h ago)
 Why
   Capacity spot (SpotFirst): no fallback rule has fired
   10h to the deadline, 1h40m of work left: slack 8h20m
+  One interruption in 2.5 node-hours on spot is expected (this job: 2 in 3.5 h in zone-a, 0 in 0.7 h)
+  A node-hour costs 0.97 on spot, 3.06 on on-demand
+  Cost: 4.1200 spent, 5.9000 projected, 8.6300 saved against on-demand alone
 
 What would change it
   in 8h3m (2026-11-25 20:03:20Z): the choice between spot and on-demand could change by itself
@@ -113,6 +130,44 @@ What you can do
 
 def said(found: Job) -> str:
     return "\n".join(explain.as_text(found, NOW))
+
+
+@pytest.mark.parametrize(
+    ("cost", "lines"),
+    [
+        ({"spent": "1.0000"}, ["Cost: 1.0000 spent"]),
+        (
+            {"spent": "1.0000", "onDemandPrice": "3.06"},
+            ["A node-hour costs 3.06 on on-demand", "Cost: 1.0000 spent"],
+        ),
+        ({"spent": "1.0000", "projected": "2.0000"}, ["Cost: 1.0000 spent, 2.0000 projected"]),
+        ({}, []),
+    ],
+)
+def test_of_the_cost_is_said_what_is_known(cost: dict[str, str], lines: list[str]) -> None:
+    found = explain.explain(job(phase="Running", cost=cost), NOW)
+    assert [each for each in found.why if "ost" in each] == lines
+
+
+def test_time_without_a_price_is_said_and_what_would_help() -> None:
+    cost = {"unpricedSpotNodeSeconds": 3600.0, "unpricedOnDemandNodeSeconds": 1800.0, "onDemandPrice": "3.06"}
+    found = explain.explain(job(phase="Running", cost=cost), NOW)
+    assert found.why == [
+        "A node-hour costs 3.06 on on-demand",
+        "What it has cost is not known: 1h30m of node time have no price",
+    ]
+    assert any("pricePerNodeHour" in option for option in found.options)
+    ended = job(phase="Complete", cost=cost, conditions=[condition("Complete", "True", "Completed")])
+    assert explain.explain(ended, NOW).options == []
+
+
+def test_what_a_run_has_cost_is_told_when_it_is_over() -> None:
+    ended = job(
+        phase="Complete",
+        cost={"spent": "1.0000", "projected": "1.0000", "saved": "2.0000"},
+        conditions=[condition("Complete", "True", "Completed", "completed after 1 incarnations")],
+    )
+    assert explain.explain(ended, NOW).why[-1] == "Cost: 1.0000 spent, 2.0000 saved against on-demand alone"
 
 
 def test_a_job_that_waits_for_spot_says_until_when() -> None:

@@ -250,6 +250,34 @@ def test_assumed_prices_are_named(capsys: pytest.CaptureFixture[str], folder: Pa
     assert not [note for note in found["notes"] if "price" in note]
 
 
+MEASURED = {"nodeHoursPerInterruption": 12.0, "zones": [{"interruptions": 2, "nodeSeconds": 82800.0}]}
+UNHARMED = {"nodeHoursPerInterruption": 12.0, "zones": [{"interruptions": 0, "nodeSeconds": 36000.0}]}
+
+
+@pytest.mark.parametrize(
+    ("rate", "words", "median"),
+    [
+        (MEASURED, (), 12 * 3600 / 3.5966),
+        (MEASURED, ("--spread", "0"), 12 * 3600),
+        (MEASURED, ("--median-up-time", "30m"), 1800),
+        (UNHARMED, (), 2160),
+        (None, (), 2160),
+        ("rubbish", (), 2160),
+        ({"nodeHoursPerInterruption": "x", "zones": [{"interruptions": 2}]}, (), 2160),
+    ],
+)
+def test_a_job_that_has_lost_spot_nodes_says_how_long_they_stay(
+    capsys: pytest.CaptureFixture[str], folder: Path, rate: object, words: tuple[str, ...], median: float
+) -> None:
+    """`kubectl get stj digits -o yaml | kubectl spottraining simulate -f -`."""
+    seen = merge(PRICED, {"status": {"interruptionRate": rate}} if rate is not None else {})
+    (folder / "job.yaml").write_text(yaml.safe_dump(seen))
+    found = json.loads(simulate(capsys, folder, "--json", "--runs", "2", *words)[1])
+    assert found["market"]["synthetic"]["medianUpSeconds"] == pytest.approx(median, rel=1e-3)
+    said = [note for note in found["notes"] if "one interruption in 12.0 node-hours" in note]
+    assert len(said) == (rate is MEASURED and "--median-up-time" not in words)
+
+
 def test_a_deadline_far_away_is_not_waited_for(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     far = {"secondsAfterCreation": None, "finishBy": "9990-01-01T00:00:00Z"}
     (folder / "job.yaml").write_text(yaml.safe_dump(merge(PRICED, {"spec": {"deadline": far}})))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from spot_operator.api import spec as api
 from spot_operator.api.rule import Rule
 from spot_operator.api.template_rules import TEMPLATE_RULES
+from spot_operator.prices import PRICE
 
 MAX_NAME_LENGTH: Final = 40
 MIN_KEEP_LAST: Final = 2
@@ -21,7 +22,6 @@ MIN_KEEP_LAST: Final = 2
 DOMAIN_PATH: Final = "[a-z0-9][a-z0-9.-]*/[A-Za-z0-9._/-]+"
 RUN_ID: Final = "[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
 BUCKET: Final = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
-PRICE: Final = "[0-9]{1,9}([.][0-9]{1,9})?"
 
 NAME_TOO_LONG: Final = (
     f"metadata.name must have at most {MAX_NAME_LENGTH} characters, since host names are made from it"

@@ -18,7 +18,7 @@ from spot_operator.decide.conditions import (
     is_true,
     with_condition,
 )
-from spot_operator.decide.cost import account
+from spot_operator.decide.cost import account, sum_up
 from spot_operator.decide.deadline import assess_deadline
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.endings import judge, judge_predecessor
@@ -26,6 +26,7 @@ from spot_operator.decide.gang import refresh_gang
 from spot_operator.decide.lifecycle import choose, create_missing, launch, stop
 from spot_operator.decide.overheads import measure_launch
 from spot_operator.decide.pod_conditions import note_pods
+from spot_operator.decide.prices import pool_of, price_complaint, with_known_prices
 from spot_operator.decide.progress import (
     is_news,
     location_name,
@@ -33,6 +34,7 @@ from spot_operator.decide.progress import (
     newest_checkpoint,
     with_measurements,
 )
+from spot_operator.decide.rates import count_loss, with_estimates
 from spot_operator.decide.retention import clean_up
 from spot_operator.decide.returning import resume_predecessor, return_to_spot
 from spot_operator.decide.silence import assess_reports
@@ -43,7 +45,9 @@ from spot_operator.model import (
     InvalidSpec,
     JobEvent,
     JobStatus,
+    NodeView,
     Observation,
+    PodRecord,
     PolicySettings,
 )
 from spot_operator.names import ConditionType, Reason
@@ -79,8 +83,9 @@ def take_stock(draft: Draft) -> Draft:
     )
     if status.gang is not None:
         gang = refresh_gang(status.gang, observation, draft.now)
-        cost, gang = account(status.cost, gang, draft.spec, draft.now)
+        paid, gang = account(replace(draft, status=status), gang, draft.now)
         for before, after in zip(status.gang.pods, gang.pods, strict=True):
+            draft = _complain_of_price(draft, before, after)
             if after.hint is None or after.notice is not None or gang.stop is not None:
                 continue  # nothing, or already more than a hint
             if before.hint is None:
@@ -91,14 +96,24 @@ def take_stock(draft: Draft) -> Draft:
                 )
         # Not what launches took so far: each wait that just passed for one would let a longer one pass.
         patience = float(draft.settings.launch_seconds)
-        status = measure_launch(
-            replace(status, gang=gang, cost=cost), report, draft.now, patience_seconds=patience
-        )
+        status = measure_launch(replace(paid, gang=gang), report, draft.now, patience_seconds=patience)
     if status.predecessor is not None:
         predecessor = refresh_gang(status.predecessor, observation, draft.now)
-        cost, predecessor = account(status.cost, predecessor, draft.spec, draft.now)
-        status = replace(status, predecessor=predecessor, cost=cost)
-    return replace(draft, status=status)
+        status, predecessor = account(replace(draft, status=status), predecessor, draft.now)
+        status = replace(status, predecessor=predecessor)
+    return replace(draft, status=with_known_prices(status, draft.spec, draft.settings.prices))
+
+
+def _complain_of_price(draft: Draft, before: PodRecord, after: PodRecord) -> Draft:
+    """Once for each pod, when its node is read for the first time, where the annotation would count."""
+    node = draft.observation.nodes.get(after.node_name or "")
+    assert draft.status.gang is not None
+    if pool_of(draft.spec, draft.status.gang.capacity_type).price_per_node_hour is not None:
+        return draft
+    if before.node_uid is not None or after.node_uid is None or not isinstance(node, NodeView):
+        return draft
+    complaint = price_complaint(node)
+    return draft.say("Warning", Reason.INVALID_PRICE, complaint) if complaint else draft
 
 
 def look_again_at_unknown(draft: Draft) -> Draft:
@@ -122,6 +137,7 @@ def reconsider_verdicts(draft: Draft) -> Draft:
         better = upgraded(restart, seen, draft.now, draft.settings)
         if better != restart:
             counts = restarts.recount(counts, restart.cause, better.cause)
+            draft = replace(draft, status=count_loss(draft.status, better, restart))
             if restart.charged and not better.charged and status.gang is None:
                 draft = draft.with_status(next_launch_time=None)  # nothing is held against the program
             draft = draft.say(
@@ -223,6 +239,12 @@ def _conclude(draft: Draft) -> Decision:
             generation=generation,
             keep_message=note.type in KEPT_MESSAGES,
         )
+    known = draft.observation
+    status = replace(
+        status,
+        cost=sum_up(replace(draft, status=status)),
+        interruption_rate=with_estimates(status.interruption_rate, known.known_interruptions, draft.settings),
+    )
     status = replace(status, phase=derive_phase(status))
     status = replace(status, message=derive_message(status))
     draft = clean_up(replace(draft, status=status))

@@ -12,6 +12,7 @@ from math import inf
 from typing import Final
 
 from spot_operator.decide.overheads import merged
+from spot_operator.decide.prices import known_price
 from spot_operator.decide.progress import remaining_work_seconds
 from spot_operator.model import Gang, JobSpec, JobStatus, Overheads, PolicySettings
 from spot_operator.names import CapacityType, ConditionType, Reason
@@ -23,7 +24,7 @@ REACTION_SECONDS: Final = 15.0
 SAVE_SECONDS: Final = 30.0
 """From asking for a checkpoint to its being durable: a report, and a save."""
 PRICE_RATIO: Final = (Decimal("0.9731"), Decimal("3.06"))
-"""Spot and on-demand where the job names no prices: a V100 at AWS in 2022 (Wu et al., NSDI '24)."""
+"""Spot and on-demand where nothing tells what both cost: a V100 at AWS in 2022 (Wu et al., NSDI '24)."""
 ENDLESS_WORK_SECONDS: Final = 1e9
 """Without a deadline there is nothing to be late for, however much work is left."""
 
@@ -82,7 +83,7 @@ def situation(
     holder = _holder(working_gang(status))
     running = _running(holder)
     starts = spot if running is Running.SPOT else on_demand
-    spot_price, on_demand_price = _prices(spec)
+    spot_price, on_demand_price = _prices(spec, status, settings)
     return Situation(
         time_left=time_left,
         work_left=work_left,
@@ -171,8 +172,9 @@ def _may_be_available(status: JobStatus, now: datetime, patience_seconds: float)
     return not waits or (now - gang.created_time).total_seconds() < patience_seconds
 
 
-def _prices(spec: JobSpec) -> tuple[Decimal, Decimal]:
-    spot, on_demand = spec.spot.price_per_node_hour, spec.on_demand.price_per_node_hour
+def _prices(spec: JobSpec, status: JobStatus, settings: PolicySettings) -> tuple[Decimal, Decimal]:
+    spot = known_price(CapacityType.SPOT, spec, status, settings.prices)
+    on_demand = known_price(CapacityType.ON_DEMAND, spec, status, settings.prices)
     if spot is None or on_demand is None or not spot:
         return PRICE_RATIO
     return spot, on_demand

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 
 from spot_operator.decide import avoid, restarts
 from spot_operator.decide.case import Case, Ending, Verdict
-from spot_operator.decide.cost import account
+from spot_operator.decide.cost import account, cost_in_words, sum_up
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, forced_time, given_up_time
 from spot_operator.decide.gang import has_ended
 from spot_operator.decide.overheads import note_interruption
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
+from spot_operator.decide.rates import count_loss
 from spot_operator.decide.verdicts import classify
 from spot_operator.model import Gang, LastFailure, Progress, Restart
 from spot_operator.names import Cause, ConditionType, Reason
@@ -114,11 +115,12 @@ def _conclude_gang(draft: Draft, gang: Gang, case: Case, verdict: Verdict) -> Dr
     """What follows from the verdict on a gang, which the draft's status does not hold any more."""
     termination, outcome = case.termination, case.outcome
     ended = termination.finished_at if termination is not None and termination.finished_at else draft.now
-    cost, gang = account(draft.status.cost, gang, draft.spec, min(ended, draft.now))
+    until = min(ended, draft.now)
+    paid, gang = account(draft, gang, until, is_over=True)
+    draft = replace(draft, status=paid)
     progress = merge_outcome(draft.status.progress, outcome, ended)
     reached = outcome.step if outcome is not None else _reported_step(progress, gang)
     draft = draft.with_status(
-        cost=cost,
         progress=progress,
         claims=draft.status.claims or outcome is not None,
         checkpoint=newest_checkpoint(
@@ -154,7 +156,10 @@ def _complete(draft: Draft, verdict: Verdict, reached: int | None, ended: dateti
         estimated_completion_time=None,
     )
     counts = draft.status.restarts
-    message = f"completed after {draft.status.incarnation} incarnations, {counts.interruptions} interruptions"
+    message = (
+        f"completed after {draft.status.incarnation} incarnations, {counts.interruptions} interruptions; "
+        f"{cost_in_words(sum_up(draft))}"
+    )
     draft = draft.with_status(
         gang=None, predecessor=None, progress=progress, completion_time=ended, next_launch_time=None
     )
@@ -229,8 +234,10 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         ran=case.fate.record.started_time is not None or case.termination is not None,
         node_name=case.fate.record.node_name,
         node_uid=case.fate.record.node_uid,
+        zone=case.fate.record.zone,
     )
-    draft = replace(draft, status=note_interruption(restarts.record(draft.status, restart), restart))
+    status = count_loss(restarts.record(draft.status, restart), restart)
+    draft = replace(draft, status=note_interruption(status, restart))
     draft = avoid.after(draft, verdict.cause, case.fate.record)
     blame = "Warning" if verdict.charged or verdict.cause in FAILURES else "Normal"
     lost_text = f", {lost} steps to repeat" if lost else ""

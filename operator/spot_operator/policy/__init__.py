@@ -5,7 +5,7 @@ run the same code.
 """
 
 from spot_operator.policy.auto import TUNING, Tuning, choose
-from spot_operator.policy.measured import Launches, Notices
+from spot_operator.policy.measured import Interruptions, Launches, Notices
 from spot_operator.policy.terms import Action, Choice, Running, Situation, Why
 from spot_operator.policy.words import explain
 
@@ -13,6 +13,7 @@ __all__ = [
     "TUNING",
     "Action",
     "Choice",
+    "Interruptions",
     "Launches",
     "Notices",
     "Running",

@@ -40,6 +40,25 @@ class Launches:
 
 
 @dataclass(frozen=True, slots=True)
+class Interruptions:
+    """How many spot nodes were taken away in how much node time."""
+
+    count: int = 0
+    node_seconds: float = 0.0
+
+    def __add__(self, other: "Interruptions") -> "Interruptions":
+        return Interruptions(self.count + other.count, self.node_seconds + other.node_seconds)
+
+    def node_hours_each(self, prior: "Interruptions") -> float:
+        """Node-hours per interruption: the mean rate of a Gamma-Poisson posterior, turned over.
+
+        `prior` counts as if it had been seen, so that neither the first interruption nor its absence
+        says too much; it has at least one.
+        """
+        return (self.node_seconds + prior.node_seconds) / 3600 / (self.count + prior.count)
+
+
+@dataclass(frozen=True, slots=True)
 class Notices:
     """On how many interruptions the last checkpoint landed, of those where work was at stake."""
 
