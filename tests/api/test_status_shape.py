@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from manifests import BASE
 
-from spot_operator.model import JobStatus
+from spot_operator.model import Cost, InterruptionRate, JobStatus, ZoneInterruptions
 from spot_operator.wire import status_from_json, status_to_json
 
 pytestmark = pytest.mark.api
@@ -63,6 +63,7 @@ def test_the_printed_line(api_server: Any, namespace: str) -> None:
         "incarnation": 4,
         "deadline": "2036-12-01T06:00:00Z",
         "message": "step 420 of 1000 on spot",
+        "cost": {"spent": "4.1200", "projected": "9.8000"},
     }
     patch = json.dumps({"status": status})
     api_server.kubectl(
@@ -75,7 +76,24 @@ def test_the_printed_line(api_server: Any, namespace: str) -> None:
     assert line.split()[:-1] == [
         "digits", "Running", "spot", "42", "420", "400", "2", "2036-12-01T06:00:00Z",
     ]  # fmt: skip
-    assert "step 420 of 1000 on spot" in api_server.kubectl("get", "stj", "-n", namespace, "-o", "wide")
+    header, line = api_server.kubectl("get", "stj", "-n", namespace, "-o", "wide").splitlines()
+    assert header.split()[-5:] == ["DEADLINE", "SPENT", "PROJECTED", "AGE", "MESSAGE"]
+    assert "step 420 of 1000 on spot" in line
+    assert line.split()[11:13] == ["4.1200", "9.8000"]
+
+
+def test_money_and_rates_come_back_to_the_last_digit(api_server: Any, namespace: str) -> None:
+    """What is added up again and again would drift if a digit were lost on the way."""
+    cost = Cost(spot_node_seconds=0.001, accrued=Decimal("999999999.000000001"), spent=Decimal("0.0000"))
+    zones = (ZoneInterruptions(zone=""), ZoneInterruptions(zone="a", interruptions=1, node_seconds=0.5))
+    status = JobStatus(cost=cost, interruption_rate=InterruptionRate(zones=zones))
+    api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(BASE))
+    patch = json.dumps({"status": status_to_json(status)})
+    api_server.kubectl(
+        "patch", "stj", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch
+    )
+    stored = json.loads(api_server.kubectl("get", "stj", "digits", "-n", namespace, "-o", "json"))
+    assert status_from_json(stored["status"]) == status
 
 
 def test_a_condition_needs_its_type_only(api_server: Any, namespace: str) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from simulation.api import Object
-from simulation.world import World
+from simulation.world import PRICES, World
 from spot_operator.views import time_of
 
 AT_ONCE = {"Interruption", "NodeLost", "CapacityChange"}
@@ -21,6 +21,9 @@ MAX_FREE_STOPS = 2
 """A program may stop itself so often in a row without progress, and not be charged."""
 RESERVE_SECONDS = 60.0
 CLOCKS_SECONDS = 5.0
+LOSSES = {"Interruption", "NodeLost"}
+MAX_REMEMBERED = 50
+ROUNDING = 0.0001
 
 Check = Callable[[Object, World], str]
 
@@ -117,7 +120,39 @@ def spot_is_left_in_time(job: Object, world: World) -> str:
     return f"spot is left at {decides}, and {latest} would be too late" if decides > latest else ""
 
 
+def a_lost_spot_node_is_counted_once(job: Object, _: World) -> str:
+    """In the rate, as in what is remembered of the endings; also where the verdict came late."""
+    status = job["status"]
+    restarts = status.get("recentRestarts") or ()
+    if len(restarts) >= MAX_REMEMBERED:
+        return ""
+    lost = [each for each in restarts if each["cause"] in LOSSES and each["capacityType"] == "spot"]
+    want = sum(1 for each in lost if each.get("nodeName"))
+    counted = sum(each["interruptions"] for each in status.get("interruptionRate", {}).get("zones", ()))
+    return f"{want} spot nodes were lost and {counted} are counted" if want != counted else ""
+
+
+def node_time_costs_what_its_nodes_say(job: Object, _: World) -> str:
+    """All of it, at a price that some node had; and nothing is said where some of it has no price."""
+    cost = job["status"].get("cost", {})
+    spot, on_demand = cost.get("spotNodeSeconds", 0.0), cost.get("onDemandNodeSeconds", 0.0)
+    is_priced = not cost.get("unpricedSpotNodeSeconds") and not cost.get("unpricedOnDemandNodeSeconds")
+    if "spent" not in cost:
+        return "what it has cost is not said" if is_priced and job["status"].get("conditions") else ""
+    if not is_priced:
+        return f"it is said to have cost {cost['spent']}, and some of it has no price"
+    (cheap, dear), (each, _same) = (
+        [float(price) for price in PRICES[pool]] for pool in ("spot", "on-demand")
+    )
+    least, most = ((spot * price + on_demand * each) / 3600 for price in (cheap, dear))
+    if not least - ROUNDING <= float(cost["spent"]) <= most + ROUNDING:
+        return f"{spot} s on spot and {on_demand} s on on-demand have cost {cost['spent']}"
+    return ""
+
+
 CHECKS: tuple[Check, ...] = (
+    a_lost_spot_node_is_counted_once,
+    node_time_costs_what_its_nodes_say,
     no_launch_is_put_off_without_a_reason,
     who_is_suspended_has_nothing_under_way,
     only_the_programs_fault_is_charged,

@@ -18,7 +18,7 @@ from typing import Any
 from simulation import schedule
 from simulation.api import Api, Object, Refusal, format_time
 from simulation.trainer import End, Store, TrainerProcess
-from spot_operator.names import LABEL_CAPACITY_TYPE, LABEL_JOB_NAME
+from spot_operator.names import ANNOTATION_PRICE_PER_NODE_HOUR, LABEL_CAPACITY_TYPE, LABEL_JOB_NAME
 from spot_operator.views import controller_of, incarnation_of, time_of
 from spot_trainer.contract import Directives, ProgressReport, parse_outcome
 
@@ -44,6 +44,8 @@ CLEAR_SECONDS = 1.0
 ADMISSION_SECONDS = 0.1
 """Until the kubelet has taken a pod in or refused it."""
 POOLS = ("spot", "on-demand")
+PRICES = {"spot": ("1.0", "1.5"), "on-demand": ("3.0", "3.0")}
+"""What nodes say that they cost; they differ."""
 NAMESPACE = "team"
 
 
@@ -180,7 +182,11 @@ class World:
         node = self.api.create(
             "nodes",
             {
-                "metadata": {"name": name, "labels": {"pool": pool, "topology.kubernetes.io/zone": "a"}},
+                "metadata": {
+                    "name": name,
+                    "labels": {"pool": pool, "topology.kubernetes.io/zone": "a"},
+                    "annotations": {ANNOTATION_PRICE_PER_NODE_HOUR: PRICES[pool][self._num_nodes % 2]},
+                },
                 "spec": {"taints": [{"key": TAINT_NOT_READY, "effect": "NoSchedule"}]},
                 "status": {
                     "nodeInfo": {"bootID": f"boot-{self._num_nodes}"},
@@ -814,8 +820,8 @@ class World:
             ),
             "capacity": {
                 "preset": "Labels",
-                "spot": {"nodeSelector": {"pool": "spot"}, "pricePerNodeHour": "1"},
-                "onDemand": {"nodeSelector": {"pool": "on-demand"}, "pricePerNodeHour": "3"},
+                "spot": {"nodeSelector": {"pool": "spot"}},
+                "onDemand": {"nodeSelector": {"pool": "on-demand"}},
             },
         }
         policy = {"backoffLimit": job.backoff_limit, "windowSeconds": job.window_seconds}

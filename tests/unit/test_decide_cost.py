@@ -267,6 +267,16 @@ def test_a_price_that_is_withdrawn_stays_that_of_its_node() -> None:
     assert status.cost.spent == Decimal("3.0000")
 
 
+def test_what_a_node_was_is_known_when_its_label_is_gone() -> None:
+    status = fresh()
+    for node in (of_type("small"), make_node()):
+        status = step(make_observation(spec=BARE, status=status, nodes={"spot-a": node}), table=TABLE).status
+    assert status.gang is not None
+    record = status.gang.pods[0]
+    assert (record.instance_type, record.price_per_node_hour) == ("small", Decimal("0.50"))
+    assert status.cost.on_demand_price == Decimal("1.50")
+
+
 def test_a_node_that_cannot_be_read_for_a_while_keeps_its_price() -> None:
     known = step(make_observation(spec=BARE, status=fresh(), nodes={"spot-a": told("1.00")}), table=TABLE)
     observation = make_observation(spec=BARE, status=known.status, nodes={"spot-a": UNKNOWN})
@@ -337,7 +347,10 @@ def test_a_pod_that_was_never_bound_costs_nothing() -> None:
     record = PodRecord(name="digits-0c5e1-1-0", rank=0, uid=POD_UID)
     pending = make_pod(node_name=None, phase="Pending", conditions=(), trainer=ContainerView())
     status = make_status(gang=make_gang(pods=(record,), accounted_until=None))
-    cost = step(make_observation(status=status, pods=(pending,), nodes={}), after=HOUR).status.cost
+    found = step(make_observation(status=status, pods=(pending,), nodes={}), after=HOUR).status
+    assert found.gang is not None
+    assert found.gang.pods[0].price_per_node_hour is None
+    cost = found.cost
     assert (cost.spot_node_seconds, cost.spent, cost.unpriced_spot_node_seconds) == (0, Decimal("0.0000"), 0)
 
 
@@ -409,7 +422,7 @@ def term(*types: str, key: str = LABEL_INSTANCE_TYPE, operator: str = "In") -> d
         (pool(**{LABEL_INSTANCE_TYPE: "small"}), "0.50"),
         (pool(term("small", "large")), "4"),
         (pool(term("small"), term("large")), "4"),
-        (pool(term("small"), term("x", key="zone")), None),  # the second term lets in any
+        (pool(term("small"), term("small", key="zone")), None),  # the second term lets in any
         (pool(term("small", "unheard-of")), None),
         (pool(term("small", operator="NotIn")), None),
         (pool({}), None),

@@ -113,6 +113,13 @@ def test_another_word_for_the_same_loss_is_no_other_loss() -> None:
     }
 
 
+def test_who_was_on_no_spot_node_has_lost_none() -> None:
+    status = step(lost(), after=10).status
+    interruption = status.recent_restarts[-1]
+    for other in ({"node_name": None}, {"capacity_type": CapacityType.ON_DEMAND}):
+        assert count_loss(status, replace(interruption, **other)) == status  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("node", "zone"), [(make_node(zone=""), ""), (make_node(zone="zone-b"), "zone-b")])
 def test_a_zone_that_is_not_known_is_counted_as_such(node: NodeView, zone: str) -> None:
     record = replace(make_gang().pods[0], zone=None, node_uid=None)

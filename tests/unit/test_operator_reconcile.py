@@ -8,6 +8,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
+from spot_operator import metrics
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.kube import Kube
@@ -204,3 +205,55 @@ async def test_a_job_is_told_the_price_of_its_node_and_what_others_of_its_pool_h
     rate = status["interruptionRate"]
     assert rate["nodeHoursPerInterruption"] == pytest.approx((2 + 10 + 100 / 3600) / (1 + 3), abs=1e-3)
     assert [zone["nodeSeconds"] for zone in rate["zones"]] == [100.0]
+
+
+class Ending(Priced):
+    """A job whose work is known; then it has ended, and then it is deleted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_complete = self.is_deleted = False
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        if self.is_deleted and path.endswith("/digits"):
+            return 404, json.dumps({"reason": "NotFound"}), {}
+        return await super()._send(method, path, query, body)
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        if not path.endswith("/digits") or body is not None:
+            return super()._answer(path, body)
+        deadline = {"secondsAfterCreation": 86400, "expectedDurationSeconds": 3600}
+        job = {**JOB, "spec": {**JOB["spec"], "deadline": deadline}}
+        if not self.is_complete:
+            return job
+        condition = {"type": "Complete", "status": "True", "reason": "x", "observedGeneration": 1}
+        condition["lastTransitionTime"] = "2026-11-23T11:00:00Z"
+        cost = {"spent": "5", "projected": "5"}
+        return {**job, "status": {"conditions": [condition], "cost": cost, "observedGeneration": 1}}
+
+
+async def test_the_metric_of_what_is_to_come_knows_the_jobs_that_have_not_ended() -> None:
+    cluster = Ending()
+    core = Core(
+        cluster,
+        Settings(namespace="system"),
+        component="operator-0",
+        status_ca=lambda: "",
+        clock=lambda: NOW + timedelta(seconds=100),
+        monotonic=lambda: 0.0,
+    )
+
+    async def projected() -> float | None:
+        await core.reconciler.reconcile(("team", "digits"))
+        return metrics.REGISTRY.get_sample_value("spot_operator_cost_projected")
+
+    # 100 s were spent, and an hour of work is left; the launch is over time already.
+    assert await projected() == pytest.approx(0.36 * (100 + 3600) / 3600, abs=1e-4)
+    cluster.is_complete = True
+    assert await projected() == 0
+    cluster.is_complete = False
+    assert await projected() != 0
+    cluster.is_deleted = True
+    assert await projected() == 0

@@ -56,6 +56,8 @@ COLUMNS: Final = (
     ("Failures", "integer", ".status.restarts.failures", 1),
     ("Incarnation", "integer", ".status.incarnation", 1),
     ("Deadline", "string", ".status.deadline", 0),
+    ("Spent", "string", ".status.cost.spent", 1),
+    ("Projected", "string", ".status.cost.projected", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Message", "string", ".status.message", 1),
 )

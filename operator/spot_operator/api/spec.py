@@ -145,7 +145,8 @@ class SpotPool(Shape):
     notice_seconds: Annotated[StrictInt, Field(ge=1, le=3600)] | None = None
     """Seconds that a reclaim notice leaves. Unset: Karpenter and EKS 100, GKE 13, AKS 10, Labels 25."""
     price_per_node_hour: Price | None = None
-    """Price of one node for one hour, as a decimal string; used for status.cost."""
+    """Price of one node for one hour, as a decimal string. Unset: as the node's annotation
+    spottraining.io/price-per-node-hour or the chart's table says."""
 
 
 class OnDemandPool(Shape):
@@ -156,7 +157,8 @@ class OnDemandPool(Shape):
     tolerations: Annotated[tuple[Json, ...] | None, _from_pod_template("spec.tolerations")] = None
     """Tolerations besides the preset's."""
     price_per_node_hour: Price | None = None
-    """Price of one node for one hour, as a decimal string; used for status.cost."""
+    """Price of one node for one hour, as a decimal string. Unset: as the node's annotation
+    spottraining.io/price-per-node-hour or the chart's table says."""
 
 
 Preset = Literal["Karpenter", "EKS", "GKE", "AKS", "Labels"]
