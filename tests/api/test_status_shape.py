@@ -79,7 +79,7 @@ def test_the_printed_line(api_server: Any, namespace: str) -> None:
     header, line = api_server.kubectl("get", "stj", "-n", namespace, "-o", "wide").splitlines()
     assert header.split()[-5:] == ["DEADLINE", "SPENT", "PROJECTED", "AGE", "MESSAGE"]
     assert "step 420 of 1000 on spot" in line
-    assert line.split()[11:13] == ["4.1200", "9.8000"]
+    assert line.split()[10:12] == ["4.1200", "9.8000"]
 
 
 def test_money_and_rates_come_back_to_the_last_digit(api_server: Any, namespace: str) -> None:

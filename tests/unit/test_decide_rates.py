@@ -147,12 +147,12 @@ def test_what_is_expected_rests_on_the_job_on_others_and_on_the_prior() -> None:
         )
     )
     known = {"b": Interruptions(3, 10 * HOUR), "c": Interruptions(0, 30 * HOUR)}
-    found = with_estimates(rate, known, SETTINGS)
-    assert (
-        found.node_hours_per_interruption == 10.0
-    )  # (10 + 6 + 4 + 10 + 30) hours, (1 + 2 + 3) interruptions
-    # a: 10 + 6 hours and 1 + 2; b: 10 + 4 + 10 hours and 1 + 3.
-    assert [each.node_hours_per_interruption for each in found.zones] == [5.333, 6.0]
+    prior = PolicySettings(interruption_prior_count=3, interruption_prior_node_hours=30)
+    found = with_estimates(rate, known, prior)
+    # Of all: 30 + 6 + 4 + 10 + 30 hours and 3 + 2 + 3 interruptions.
+    assert found.node_hours_per_interruption == 10.0
+    # a: 30 + 6 hours and 3 + 2; b: 30 + 4 + 10 hours and 3 + 3.
+    assert [each.node_hours_per_interruption for each in found.zones] == [7.2, 7.333]
     assert seen(found) == seen(rate)
 
 
