@@ -318,6 +318,18 @@ def test_a_node_that_is_gone_costs_nothing_more_and_what_it_cost_is_known() -> N
     assert (cost.spent, cost.spot_node_seconds) == (Decimal("1.0000"), 3600)
 
 
+def test_a_node_that_is_gone_costs_nothing_however_long_its_pod_is_waited_for() -> None:
+    """A container that does not claim is waited for until its machine is surely off."""
+    status, counted = make_status(claims=False), []
+    for after in (5, 60, 90):
+        observation = make_observation(status=status, nodes={"spot-a": None})
+        status = step(observation, after=after).status
+        assert status.gang is not None
+        assert status.gang.incarnation == 1
+        counted.append(status.cost.spot_node_seconds)
+    assert counted == [5.0, 5.0, 5.0]
+
+
 def test_a_node_that_went_unread_tells_its_price_from_the_journal() -> None:
     status = make_status(gang=make_gang(accounted_until=None))  # its UID was read by an earlier version
     gone = GoneNode(view=told("1.00"), gone_time=NOW + seconds(HOUR - 99), signal_time=None)
@@ -527,8 +539,22 @@ def test_every_pod_of_the_gang_is_paid_for() -> None:
 def test_what_starts_needs_the_rest_of_its_launch() -> None:
     starting = make_status(progress=WORK)  # created 100 s ago; a launch takes 180 s
     assert projected(starting) == money("0.97", LEFT + 80)
-    late = make_status(progress=WORK, gang=make_gang(created_time=NOW - seconds(1000)))
+    bound = (replace(make_gang().pods[0], scheduled_time=NOW - seconds(900)),)
+    late = make_status(progress=WORK, gang=make_gang(created_time=NOW - seconds(1000), pods=bound))
     assert projected(late) == money("0.97", LEFT)
+
+
+@pytest.mark.parametrize(("waited", "left"), [(170, 10), (190, 180)])
+def test_a_wait_for_spot_is_no_part_of_a_launch(waited: int, left: int) -> None:
+    record = PodRecord(name="digits-0c5e1-1-0", rank=0, uid=POD_UID)
+    gang = make_gang(created_time=NOW - seconds(waited), pods=(record,), accounted_until=None)
+    assert projected(make_status(progress=WORK, gang=gang)) == money("0.97", LEFT + left)
+    came = replace(record, node_name="spot-a", scheduled_time=NOW)
+    assert projected(make_status(progress=WORK, gang=replace(gang, pods=(came,)))) == money(
+        "0.97", LEFT + left
+    )
+    on_demand = make_status(progress=WORK, gang=replace(gang, capacity_type=ON_DEMAND))
+    assert projected(on_demand) == money("3.06", LEFT + max(0, 180 - waited))
 
 
 @pytest.mark.parametrize(

@@ -206,8 +206,14 @@ def _until_work(draft: Draft, gang: Gang | None, capacity_type: CapacityType) ->
         if capacity_type is CapacityType.SPOT
         else merged(own.on_demand, known.on_demand)
     )
-    usual = launches.mean_seconds(float(draft.settings.launch_seconds))
-    return usual if gang is None else max(0.0, usual - (draft.now - gang.created_time).total_seconds())
+    expected = float(draft.settings.launch_seconds)
+    usual = launches.mean_seconds(expected)
+    if gang is None:
+        return usual
+    began, bound = gang.created_time, gang.pods[0].scheduled_time or draft.now
+    if capacity_type is CapacityType.SPOT and (bound - began).total_seconds() > expected:
+        began = bound  # as in what is measured: such a wait is one for capacity, and no part of a launch
+    return max(0.0, usual - (draft.now - began).total_seconds())
 
 
 def cost_in_words(cost: Cost) -> str:
