@@ -101,6 +101,7 @@ class Reason(StrEnum):
     POD_DISRUPTED = "PodDisrupted"
     POD_LOST = "PodLost"
     POD_STARTING = "PodStarting"
+    POD_UNMARKED = "PodUnmarked"
     REPORTING = "Reporting"
     RESUMED = "Resumed"
     RUNNING = "Running"

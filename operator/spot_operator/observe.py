@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from spot_operator.api.effective import parse_spec
@@ -49,6 +50,7 @@ from spot_operator.wire import status_from_json
 Json = Mapping[str, Any]
 
 NODE_EVENTS_NAMESPACE: Final = "default"
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 VERDICT_WINDOW: Final = timedelta(minutes=10)
 
@@ -101,8 +103,18 @@ class Observer:
         except NotFound:
             return None
 
-    async def observe(self, job: Json, refusal: PodRefusal | None, *, is_new: bool = False) -> Observation:
-        """`is_new`: no operator has written to the job yet, so it has no pods that would have to be read."""
+    async def observe(
+        self,
+        job: Json,
+        refusal: PodRefusal | None,
+        *,
+        is_new: bool = False,
+        created_uids: Mapping[str, str] = NOTHING,
+    ) -> Observation:
+        """`is_new`: no operator has written to the job yet, so it has no pods that would have to be read.
+
+        `created_uids`: by name, of the pods that this process has created, whether or not status has them.
+        """
         metadata = job["metadata"]
         namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
         # The first look comes right after this process began to lead, and with that to be sent reports.
@@ -114,6 +126,8 @@ class Observer:
         status = status_from_json(job.get("status"))
         trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
         pods = () if is_new else await self._pods(namespace, uid, trainer)
+        expected = {record.name: record.uid or created_uids.get(record.name) for record in records_of(status)}
+        pods = await self._with_unlisted(namespace, uid, pods, expected, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
         names |= {record.node_name for record in records_of(status) if record.node_name}
         names |= _nodes_of_recent(status.recent_restarts, self._clock())
@@ -157,6 +171,42 @@ class Observer:
         # A label can be copied by anyone; the owner reference is what makes a pod ours.
         ours = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == job_uid]
         return tuple(sorted((pod_view(pod, trainer) for pod in ours), key=lambda pod: pod.name))
+
+    async def _with_unlisted(
+        self,
+        namespace: str,
+        job_uid: str,
+        pods: tuple[PodView, ...] | Unknown,
+        expected: Mapping[str, str | None],
+        trainer: str | None,
+    ) -> tuple[PodView, ...] | Unknown:
+        """Add the pods of the gang that exist and are not listed as ours.
+
+        Anyone may take the label or the owner from a pod, a webhook even before it is there; its program
+        runs all the same. So one that is missing, and was not seen to go, is asked for by its name.
+        """
+        if pods is UNKNOWN:
+            return UNKNOWN
+        listed = {pod.uid for pod in pods}
+        seen_to_go = {
+            pod["metadata"]["uid"]
+            for pod in self._book.last_seen(job_uid)
+            if pod["metadata"].get("deletionTimestamp") is not None
+        }
+        found = list(pods)
+        for name, uid in expected.items():
+            if uid is None or uid in listed or uid in seen_to_go:
+                continue
+            try:
+                pod = await self._kube.get(PODS, name, namespace)
+            except NotFound:
+                continue
+            except KubeError as error:
+                _log.warning("pod is unknown", namespace=namespace, pod=name, error=error.message)
+                return UNKNOWN
+            if pod["metadata"]["uid"] == uid:
+                found.append(replace(pod_view(pod, trainer), is_heard=False))
+        return tuple(sorted(found, key=lambda pod: pod.name))
 
     def _departed(
         self, job_uid: str, pods: tuple[PodView, ...] | Unknown, trainer: str | None

@@ -102,8 +102,11 @@ class Reconciler:
         self._know(key, job["metadata"]["uid"])
         self._seen_version[key] = job["metadata"]["resourceVersion"]
 
-        refusal, is_new = self._refusals.get(key), told is not None
-        observation = self._recall(key, await self._observer.observe(job, refusal, is_new=is_new))
+        refusal, is_new, creations = self._refusals.get(key), told is not None, self._creations.get(key)
+        created = {} if creations is None else creations.uids
+        observation = self._recall(
+            key, await self._observer.observe(job, refusal, is_new=is_new, created_uids=created)
+        )
         decision = decide(observation, self._clock(), self._policy)
         # The answer to reports carries the intent that is about to be written, not the last one.
         self._answers[key] = _answers(replace(observation, status=decision.status))

@@ -227,3 +227,17 @@ def test_exit_zero_is_complete_where_the_library_does_not_speak_for_this_pod() -
         status = exits_with_zero(progress).status
         complete = next(c for c in status.conditions if c.type is ConditionType.COMPLETE)
         assert complete.status is True
+
+
+# --- pods and statuses that somebody else has changed ------------------------------------------
+
+
+def test_a_pod_without_its_marks_is_named_and_stopped_like_any_other() -> None:
+    unmarked = make_observation(pods=(make_pod(is_heard=False),))
+    decision = step(unmarked)
+    assert decision.next_look == seconds(10)
+    (event,) = (event for event in decision.events if event.reason == Reason.POD_UNMARKED)
+    assert (event.type, "spottraining.io/job-uid" in event.message) == ("Warning", True)
+    suspended = make_observation(pods=(make_pod(is_heard=False),), spec=make_spec(suspend=True))
+    actions = step(suspended).actions
+    assert [type(action) for action in actions] == [DeletePod]

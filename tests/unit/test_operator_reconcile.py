@@ -259,3 +259,62 @@ async def test_the_metric_of_what_is_to_come_knows_the_jobs_that_have_not_ended(
     assert await projected() != 0
     cluster.is_deleted = True
     assert await projected() == 0
+
+
+# --- pods that a listing does not show ------------------------------------------------------
+
+
+class Unmarked(Cluster):
+    """The pod of the gang has lost its label: only its name finds it."""
+
+    def __init__(self, *, is_there: bool = True) -> None:
+        super().__init__()
+        self._is_there = is_there
+        self._stored: Json = JOB
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        if path.endswith("/status") and body is not None:
+            self._stored = body
+        if path.endswith("/digits"):
+            return self._stored
+        if path.endswith("/pods") and body is None:
+            return {"items": []}
+        if "/pods/" in path:
+            pod = super()._answer("/pods", None)["items"][0]
+            owner = {"ownerReferences": []}
+            uid = {} if self._is_there else {"uid": "of-another-pod-of-this-name"}
+            return {**pod, "metadata": pod["metadata"] | owner | uid}
+        return super()._answer(path, body)
+
+
+async def test_a_pod_without_its_label_and_owner_is_not_replaced_while_it_runs() -> None:
+    cluster = Unmarked()
+    assert await make_core(cluster).reconciler.reconcile(KEY) == 10
+    assert "GET digits-0c5e1-1-0" in cluster.calls
+    assert "POST pods" not in cluster.calls
+
+
+async def test_a_pod_that_is_gone_is_replaced() -> None:
+    cluster = Unmarked(is_there=False)
+    await make_core(cluster).reconciler.reconcile(KEY)
+    assert "POST pods" in cluster.calls
+
+
+async def test_a_pod_that_was_seen_to_go_is_not_asked_for() -> None:
+    cluster = Unmarked(is_there=False)
+    core = make_core(cluster)
+    pod = Cluster()._answer("/pods", None)["items"][0]
+    going = {"deletionTimestamp": "2026-11-23T11:59:59Z", "deletionGracePeriodSeconds": 0}
+    core.hear_pod({**pod, "metadata": pod["metadata"] | going}, deleted=True)
+    await core.reconciler.reconcile(KEY)
+    assert "GET digits-0c5e1-1-0" not in cluster.calls
+
+
+async def test_a_pod_that_a_webhook_strips_as_it_is_made_is_found_by_what_its_creation_said() -> None:
+    """Otherwise each look would take it for gone and make another, without end."""
+    cluster = Unmarked()
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    await core.reconciler.reconcile(KEY)
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls.count("POST pods") == 1

@@ -55,6 +55,7 @@ from spot_operator.names import ConditionType, Reason
 __all__ = ["STEPS", "decide"]
 
 UNKNOWN_RETRY: Final = timedelta(seconds=5)
+UNHEARD_RETRY: Final = timedelta(seconds=10)
 SOONEST_LOOK: Final = timedelta(seconds=1)
 
 Step = Callable[[Draft], Draft]
@@ -116,9 +117,12 @@ def _complain_of_price(draft: Draft, before: PodRecord, after: PodRecord) -> Dra
     return draft.say("Warning", Reason.INVALID_PRICE, complaint) if complaint else draft
 
 
-def look_again_at_unknown(draft: Draft) -> Draft:
-    """A node that could not be read may be saying that it goes, and that its time runs out."""
-    nodes = draft.observation.nodes
+def look_again_unasked(draft: Draft) -> Draft:
+    """At what nobody tells of: a pod without its marks; a node that could not be read, which may be saying
+    that it goes and that its time runs out."""
+    nodes, pods = draft.observation.nodes, draft.observation.pods
+    if pods is not UNKNOWN and any(not pod.is_heard for pod in pods):
+        draft = draft.look_at(draft.now + UNHEARD_RETRY)
     for gang in (draft.status.gang, draft.status.predecessor):
         for record in gang.pods if gang is not None else ():
             if record.node_name is not None and nodes.get(record.node_name) is UNKNOWN:
@@ -170,7 +174,7 @@ def assess_progress(draft: Draft) -> Draft:
 
 STEPS: Final[tuple[Step, ...]] = (
     take_stock,
-    look_again_at_unknown,
+    look_again_unasked,
     reconsider_verdicts,
     judge_predecessor,
     judge,
@@ -305,6 +309,7 @@ WARNED_POD_REASONS: Final = frozenset(
         Reason.CONTAINER_CONFIG_ERROR,
         Reason.IMAGE_PULL_FAILED,
         Reason.POD_CREATION_REFUSED,
+        Reason.POD_UNMARKED,
         Reason.WAITING_FOR_OLD_POD,
     }
 )

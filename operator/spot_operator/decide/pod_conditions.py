@@ -7,7 +7,7 @@ from spot_operator.decide.conditions import is_asking_for_spot
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
 from spot_operator.model import PodView
-from spot_operator.names import ConditionType, Reason
+from spot_operator.names import LABEL_JOB_UID, ConditionType, Reason
 
 IMAGE_REASONS: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -37,6 +37,8 @@ def note_pods(draft: Draft) -> Draft:
 def _note_pod(draft: Draft, pod: PodView) -> Draft:
     if pod.trainer.running_since is not None:
         draft = draft.note(ConditionType.CAPACITY_AVAILABLE, True, Reason.SCHEDULED, "the pod has a node")
+        if not pod.is_heard:
+            return draft.note(ConditionType.PODS_READY, True, Reason.POD_UNMARKED, _unmarked(pod))
         return draft.note(ConditionType.PODS_READY, True, Reason.ALL_PODS_READY, "the pod is running")
     if pod.node_name is None:
         return _note_unscheduled(draft, pod)
@@ -50,6 +52,13 @@ def _note_pod(draft: Draft, pod: PodView) -> Draft:
     if reason in CONFIG_REASONS:
         return draft.note(ConditionType.PODS_READY, False, Reason.CONTAINER_CONFIG_ERROR, message or reason)
     return draft.note(ConditionType.PODS_READY, False, Reason.POD_STARTING, "the pod is starting")
+
+
+def _unmarked(pod: PodView) -> str:
+    return (
+        f"pod {pod.name} runs without the label {LABEL_JOB_UID} or its owner reference: its reports are "
+        "refused, and it may outlive the job; find out what takes them away (a webhook?), then delete the pod"
+    )
 
 
 def _note_unscheduled(draft: Draft, pod: PodView) -> Draft:
