@@ -2,7 +2,8 @@
 
 One Secret in the operator's namespace holds a CA and a serving certificate, so that no
 chart has to generate either and no hook has to run. Invariants: the CA stays the same for
-as long as it is valid (pods carry it in an annotation and read it once); replicas share the
+as long as it is valid (pods carry it in an annotation and read it once), whatever becomes of
+the Secret while a process remembers it; replicas share the
 Secret, and whoever loses the race to write it uses what the winner wrote.
 """
 
@@ -199,7 +200,9 @@ class Certificates:
             except NotFound:
                 secret = None
             stored = _from_secret((secret or {}).get("data") or {})
-            wanted = refresh(stored, self._host, self._clock())
+            # What was deleted or overwritten is put back: pods that run trust the CA that they began with.
+            is_usable = stored is not None and _is_good(stored.ca, None, self._clock(), SERVING_VALID)
+            wanted = refresh(stored if is_usable else self._bundle, self._host, self._clock())
             if wanted == stored:
                 return wanted
             try:

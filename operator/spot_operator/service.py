@@ -36,7 +36,8 @@ from spot_operator.settings import Settings
 from spot_operator.status_server import StatusServer
 from spot_operator.tokens import TokenReviewer
 
-CERTIFICATE_CHECK_SECONDS: Final = 3600.0
+CERTIFICATE_CHECK_SECONDS: Final = 300.0
+"""Who deletes the Secret takes the CA from the pods that run, once no process remembers it any more."""
 START_RETRY_SECONDS: Final = 2.0
 
 _log = Log(__name__)
@@ -132,8 +133,11 @@ class Service:
             spread = partial(self._core.list_all, spread_seconds=period)
             parts.create_task(self._repeat("listing", period, spread))
             if self._settings.status_address:
+                # At once: the last leader may have changed what this replica read when it started.
                 parts.create_task(
-                    self._repeat("certificates", CERTIFICATE_CHECK_SECONDS, self._certificates.ensure)
+                    self._repeat(
+                        "certificates", CERTIFICATE_CHECK_SECONDS, self._certificates.ensure, first_after=0.0
+                    )
                 )
             parts.create_task(self._watch())
 
@@ -194,9 +198,18 @@ class Service:
                 _log.warning("not started yet", waiting_for=what, error=error.message)
             await asyncio.sleep(START_RETRY_SECONDS)
 
-    async def _repeat(self, what: str, period: float, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _repeat(
+        self,
+        what: str,
+        period: float,
+        step: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        first_after: float | None = None,
+    ) -> None:
+        wait = period if first_after is None else first_after
         while True:
-            await asyncio.sleep(period)
+            await asyncio.sleep(wait)
+            wait = period
             try:
                 await step()
             except KubeError as error:

@@ -1,10 +1,14 @@
 """The CA stays, the serving certificate is renewed early, and what is damaged is replaced."""
 
+import json
 import ssl
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from spot_operator.certificates import (
@@ -12,10 +16,13 @@ from spot_operator.certificates import (
     RENEW_BEFORE,
     SERVING_VALID,
     Bundle,
+    Certificates,
     KeyPair,
     make_ca,
     refresh,
 )
+from spot_operator.credentials import Credentials
+from spot_operator.kube import Kube
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 HOST = "status.operators.svc"
@@ -81,3 +88,34 @@ def test_clients_that_trust_the_ca_accept_the_server(host: str, tmp_path: Path) 
             except ssl.SSLWantReadError:
                 continue
     assert ends[0].version() is not None
+
+
+class Vault(Kube):
+    """An API server with one Secret, or none."""
+
+    def __init__(self) -> None:
+        session = cast(aiohttp.ClientSession, object())
+        super().__init__(Credentials(server="http://x"), timeout_seconds=1, session=session)
+        self.secret: dict[str, Any] | None = None
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        if body is not None:
+            self.secret = {**body, "metadata": {**body["metadata"], "resourceVersion": "1"}}
+        return (404, "{}", {}) if self.secret is None else (200, json.dumps(self.secret), {})
+
+
+@pytest.mark.parametrize("harm", ["deleted", "emptied", "overwritten"])
+async def test_pods_that_run_go_on_trusting_the_server_when_its_secret_is_lost(harm: str) -> None:
+    vault = Vault()
+    certificates = Certificates(vault, "system", "tls", HOST, clock=lambda: NOW)
+    await certificates.ensure()
+    trusted, written = certificates.ca_pem(), vault.secret
+    assert written is not None
+    data = {} if harm == "emptied" else dict.fromkeys(written["data"], "bm9uc2Vuc2U=")
+    vault.secret = None if harm == "deleted" else {**written, "data": data}
+    await certificates.ensure()
+    assert certificates.ca_pem() == trusted
+    assert vault.secret is not None
+    assert vault.secret["data"] == written["data"]
