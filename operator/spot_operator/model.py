@@ -19,6 +19,8 @@ from spot_trainer.contract import IntervalPolicy
 
 Json = Mapping[str, Any]
 
+MAX_GRACE_SECONDS: Final = 10**8
+"""Three years: a grace period that is meant to have no end."""
 NO_LAUNCHES: Final = Launches()
 NO_NOTICES: Final = Notices()
 

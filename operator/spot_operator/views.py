@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from spot_operator.model import (
+    MAX_GRACE_SECONDS,
     ContainerTermination,
     ContainerView,
     NodeCondition,
@@ -85,7 +86,7 @@ def pod_view(pod: Json, trainer_container: str | None) -> PodView:
         phase=status.get("phase") or "Pending",
         node_name=spec.get("nodeName") or None,
         deletion_timestamp=time_of(metadata.get("deletionTimestamp")),
-        deletion_grace_seconds=metadata.get("deletionGracePeriodSeconds"),
+        deletion_grace_seconds=_grace(metadata.get("deletionGracePeriodSeconds")),
         status_reason=status.get("reason") or "",
         status_message=status.get("message") or "",
         conditions=tuple(_pod_condition(c) for c in status.get("conditions") or ()),
@@ -97,6 +98,11 @@ def pod_view(pod: Json, trainer_container: str | None) -> PodView:
             _has_started(s) for s in [*statuses, *(status.get("initContainerStatuses") or [])]
         ),
     )
+
+
+def _grace(seconds: Any) -> int | None:
+    """The API server takes any number; one that leaves the calendar is as good as the longest."""
+    return min(seconds, MAX_GRACE_SECONDS) if isinstance(seconds, int) else None
 
 
 def _number(pod: Json, label: str, *, part: int) -> int:

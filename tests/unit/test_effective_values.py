@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -255,3 +255,8 @@ def test_fingerprint_changes_with_template_and_nodes() -> None:
         template_fingerprint(BASE["template"], num_nodes=2),
     }
     assert len(fingerprints) == 3
+
+
+def test_a_grace_period_without_end_stays_within_the_calendar() -> None:
+    parsed = parse(with_pod(terminationGracePeriodSeconds=2**63 - 1))
+    assert CREATED + timedelta(seconds=parsed.grace_seconds) < datetime(2031, 1, 1, tzinfo=UTC)

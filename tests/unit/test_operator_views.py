@@ -1,11 +1,12 @@
 """API objects of the shapes that real servers send become views; odd ones lose facts, not the look."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.model import ContainerTermination, PodCondition, Taint
+from spot_operator.testing import NOW
 from spot_operator.views import is_claim_disrupted, is_ending, node_view, pod_view, time_of
 
 
@@ -199,3 +200,16 @@ def test_pod_that_is_to_end_or_has_ended(change: dict, is_told: bool) -> None:
     going = make_pod(**change)
     going["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z"
     assert is_ending(going)
+
+
+def test_a_deletion_with_a_grace_period_that_leaves_the_calendar_still_has_a_time() -> None:
+    """`kubectl delete pod --grace-period` takes any number, and the API server's own sum wraps around."""
+    pod = make_pod(phase="Running")
+    pod["metadata"] |= {
+        "deletionTimestamp": "1783-05-02T10:00:00Z",
+        "deletionGracePeriodSeconds": 2**62,
+    }
+    view = pod_view(pod, "trainer")
+    assert view.deletion_timestamp is not None
+    assert view.deletion_grace_seconds is not None
+    assert view.deletion_timestamp - timedelta(seconds=view.deletion_grace_seconds) < NOW

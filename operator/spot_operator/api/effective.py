@@ -25,6 +25,7 @@ from spot_operator.api.rules import (
 )
 from spot_operator.api.template_rules import trainer_of
 from spot_operator.model import (
+    MAX_GRACE_SECONDS,
     CheckpointSpec,
     ConditionPattern,
     DeadlineAction,
@@ -108,7 +109,9 @@ def _effective(shape: api.Spec, raw: Json, *, default_run_id: str, created: date
         trainer_container=trainer.name,
         template=raw["template"],
         template_fingerprint=template_fingerprint(raw["template"], num_nodes=shape.num_nodes or 1),
-        grace_seconds=shape.template.spec.termination_grace_period_seconds or GRACE_SECONDS,
+        grace_seconds=min(
+            shape.template.spec.termination_grace_period_seconds or GRACE_SECONDS, MAX_GRACE_SECONDS
+        ),
         spot_notice_seconds=(spot and spot.notice_seconds) or preset.notice_seconds,
         spot=_pool(preset.spot, spot),
         on_demand=_pool(preset.on_demand, on_demand),
