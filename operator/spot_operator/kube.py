@@ -21,6 +21,8 @@ from spot_operator.names import GROUP, PLURAL, VERSION
 Json = Mapping[str, Any]
 
 _PAGE: Final = 500
+WEBHOOK_FAILED: Final = "failed calling webhook"
+"""In the words of a 500 that is a refusal: admission comes before anything is stored."""
 _VERBS: Final = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 """RBAC's words, so that the metrics say what the operator's role has to allow."""
 _USER_AGENT: Final = "spot-training-operator"
@@ -117,7 +119,7 @@ def error_of(status: int, body: str, headers: Mapping[str, str]) -> KubeError:
         # 401 is a token that was just replaced: it heals by itself, like an absent server.
         case (401, _) | (408, _):
             kind = Unreachable
-        case _ if 400 <= status < 500:
+        case _ if 400 <= status < 500 or WEBHOOK_FAILED in message:
             kind = Refused
         case _:
             kind = Unreachable

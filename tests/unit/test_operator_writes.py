@@ -92,3 +92,16 @@ def test_a_condition_is_read_back_as_it_was_written(value: bool | None) -> None:
     )
     status = make_status(conditions=(condition,))
     assert status_from_json(status_to_json(status)).conditions == (condition,)
+
+
+async def test_a_webhook_that_does_not_answer_is_a_refusal_that_is_shown() -> None:
+    """The API server says 500, as it does of its own troubles; but it has not made the pod, and people can
+    only help where they are told."""
+    why = 'Internal error occurred: failed calling webhook "a.example.com": context deadline exceeded'
+    kube = ScriptedKube(lambda *_: (500, {"reason": "InternalError", "message": why}))
+    results = await Actor(kube, lambda: NOW, "operator-0").act(
+        "team", JOB_UID, (CreatePod(name="p", manifest={}),)
+    )
+    assert results.refusal is not None
+    assert results.refusal.message == why
+    assert (results.is_unsure, results.errors) == (False, ())
