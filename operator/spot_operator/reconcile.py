@@ -19,16 +19,18 @@ from spot_operator import metrics
 from spot_operator.act import Actor, Results
 from spot_operator.changes import Change, compare
 from spot_operator.cluster import JobKey, NodeCache
+from spot_operator.complaints import Complaints
 from spot_operator.decide import decide
 from spot_operator.decide.conditions import is_finished
 from spot_operator.decide.directives import directives
-from spot_operator.kube import JOBS, Conflict, Kube, NotFound
+from spot_operator.kube import JOBS, Conflict, Kube, NotFound, Refused
 from spot_operator.logs import Log
 from spot_operator.model import UNKNOWN, Decision, Observation, PodRefusal, PolicySettings
+from spot_operator.names import Reason
 from spot_operator.observe import Observer, is_ours
 from spot_operator.reports import ReportBook
 from spot_operator.tally import tally
-from spot_operator.wire import status_from_json, status_to_json
+from spot_operator.wire import StatusUnreadable, status_from_json, status_to_json
 
 Json = Mapping[str, Any]
 
@@ -75,6 +77,7 @@ class Reconciler:
         self._kube = kube
         self._observer = observer
         self._actor = actor
+        self._complaints = Complaints(actor, monotonic)
         self._reports = reports
         self._nodes = nodes
         self._policy = policy
@@ -104,9 +107,12 @@ class Reconciler:
 
         refusal, is_new, creations = self._refusals.get(key), told is not None, self._creations.get(key)
         created = {} if creations is None else creations.uids
-        observation = self._recall(
-            key, await self._observer.observe(job, refusal, is_new=is_new, created_uids=created)
-        )
+        try:
+            seen = await self._observer.observe(job, refusal, is_new=is_new, created_uids=created)
+        except StatusUnreadable as error:
+            await self._complaints.tell(key, job, Reason.STATUS_UNREADABLE, str(error))
+            raise
+        observation = self._recall(key, seen)
         decision = decide(observation, self._clock(), self._policy)
         # The answer to reports carries the intent that is about to be written, not the last one.
         self._answers[key] = _answers(replace(observation, status=decision.status))
@@ -118,6 +124,9 @@ class Reconciler:
             return AT_ONCE
         except NotFound:
             return AT_ONCE
+        except Refused as error:
+            await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
+            raise
         if is_new and not written:
             return AT_ONCE  # no write has confirmed what the watch said: nothing may rest on it
 
@@ -126,6 +135,7 @@ class Reconciler:
         if written:
             await self._actor.tell(job, decision.events)
         self._remember(key, observation, decision, results)
+        await self._complaints.hear(key, job, results)
         metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
         return self._next_look(key, observation, decision, results, later)
 
@@ -271,6 +281,7 @@ class Reconciler:
         self._seen_version.pop(key, None)
         self._answers.pop(key, None)
         self._pod_ended.pop(key, None)
+        self._complaints.forget(key)
         self._nodes.place(key, ())
         metrics.JOBS.forget(key)
         metrics.PROJECTED.forget(key)

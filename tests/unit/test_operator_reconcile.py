@@ -1,5 +1,6 @@
 """One look through the real observer and reconciler, against scripted answers of an API server."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from datetime import timedelta
@@ -11,11 +12,12 @@ import pytest
 from spot_operator import metrics
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
-from spot_operator.kube import Kube
+from spot_operator.kube import Kube, KubeError
+from spot_operator.names import Reason
 from spot_operator.observe import Observer
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_pod, make_status
-from spot_operator.wire import status_to_json
+from spot_operator.wire import StatusUnreadable, status_to_json
 
 Json = Mapping[str, Any]
 POD = "digits-0c5e1-1-0"
@@ -318,3 +320,68 @@ async def test_a_pod_that_a_webhook_strips_as_it_is_made_is_found_by_what_its_cr
     await core.reconciler.reconcile(KEY)
     await core.reconciler.reconcile(KEY)
     assert cluster.calls.count("POST pods") == 1
+
+
+# --- what no condition can say --------------------------------------------------------------
+
+
+class Stubborn(Cluster):
+    """Answers what it is asked with an error of the status code, for calls of the given beginning."""
+
+    def __init__(self, refuses: str, status: int = 403) -> None:
+        super().__init__()
+        self._refuses, self._status = refuses, status
+        self.told: list[str] = []
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        if path.endswith("/events") and body is not None:
+            self.told.append(body["reason"])
+        if f"{method} {path.rpartition('/')[2]}".startswith(self._refuses):
+            return self._status, json.dumps({"reason": "Forbidden", "message": "a policy says no"}), {}
+        return await super()._send(method, path, query, body)
+
+
+async def look_often(core: Core) -> None:
+    for _ in range(4):
+        with contextlib.suppress(KubeError, StatusUnreadable):
+            await core.reconciler.reconcile(KEY)
+
+
+async def test_a_status_that_may_not_be_written_is_told_on_the_job_once() -> None:
+    cluster = Stubborn("PUT status")
+    await look_often(make_core(cluster))
+    assert cluster.told == [Reason.STATUS_REFUSED]
+
+
+async def test_a_status_that_cannot_be_read_is_told_on_the_job_once() -> None:
+    cluster = Cluster()
+    cluster._answer = lambda path, body: (  # type: ignore[method-assign]
+        {**JOB, "status": {"incarnation": "three"}} if path.endswith("/digits") else dict(body or {})
+    )
+    await look_often(make_core(cluster))
+    assert cluster.calls.count("POST events") == 1
+
+
+async def test_a_pod_that_may_not_be_deleted_is_told_on_the_job_once() -> None:
+    cluster = Stubborn("DELETE")
+    suspended = {**JOB, "spec": JOB["spec"] | {"suspend": True}}
+    answer = cluster._answer
+    cluster._answer = lambda path, body: (  # type: ignore[method-assign]
+        suspended if path.endswith("/digits") else answer(path, body)
+    )
+    await look_often(make_core(cluster))
+    assert cluster.told.count(Reason.POD_DELETION_REFUSED) == 1
+
+
+async def test_creations_that_nobody_answers_are_told_on_the_job_and_a_single_one_is_not() -> None:
+    cluster = Stubborn("POST pods", 504)
+    core = make_core(cluster)
+    for looks in (1, 4):
+        for _ in range(looks):
+            core.reconciler._seen_version.clear()
+            core.hear_job(NEW)
+            with contextlib.suppress(KubeError):
+                await core.reconciler.reconcile(KEY)
+        assert cluster.told.count(Reason.POD_CREATION_UNANSWERED) == looks // 4
