@@ -35,6 +35,10 @@ from spot_operator.wire import StatusUnreadable, status_from_json, status_to_jso
 Json = Mapping[str, Any]
 
 AT_ONCE: Final = 0.0
+HURRIED_LOOKS: Final = 5
+"""So many in a row ask for another at once where all is well; whatever goes on beyond that slows down."""
+HURRY_BASE_SECONDS: Final = 0.25
+HURRY_MAX_SECONDS: Final = 30.0
 CREATED_SECONDS: Final = 1.0
 """The watch tells of a created pod; a watch that lags or is broken must not keep its UID out of status."""
 EARLIER: Final = 0
@@ -92,9 +96,21 @@ class Reconciler:
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
         self._unseen: dict[JobKey, Json] = {}
+        self._hurried: dict[JobKey, int] = {}
+        """How many looks in a row have asked for another at once."""
 
     async def reconcile(self, key: JobKey) -> float | None:
         """One look; returns after how many seconds to look again, None: when woken."""
+        again = await self._look(key)
+        if again != AT_ONCE:
+            self._hurried.pop(key, None)
+            return again
+        hurried = self._hurried[key] = self._hurried.get(key, 0) + 1
+        if hurried < HURRIED_LOOKS:
+            return AT_ONCE
+        return min(HURRY_MAX_SECONDS, HURRY_BASE_SECONDS * 2.0 ** min(hurried - HURRIED_LOOKS, 10))
+
+    async def _look(self, key: JobKey) -> float | None:
         started = self._monotonic()
         told = self._unseen.pop(key, None)
         job = told or await self._observer.job(key)
@@ -122,7 +138,9 @@ class Reconciler:
         except Conflict:
             metrics.RECONCILES.labels("conflict").inc()
             return AT_ONCE
-        except NotFound:
+        except NotFound as error:
+            if self._hurried.get(key, 0) >= HURRIED_LOOKS:  # the job is there, and has no status to write
+                await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
             return AT_ONCE
         except Refused as error:
             await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
@@ -282,6 +300,7 @@ class Reconciler:
         self._answers.pop(key, None)
         self._pod_ended.pop(key, None)
         self._complaints.forget(key)
+        self._hurried.pop(key, None)
         self._nodes.place(key, ())
         metrics.JOBS.forget(key)
         metrics.PROJECTED.forget(key)

@@ -385,3 +385,26 @@ async def test_creations_that_nobody_answers_are_told_on_the_job_and_a_single_on
             with contextlib.suppress(KubeError):
                 await core.reconciler.reconcile(KEY)
         assert cluster.told.count(Reason.POD_CREATION_UNANSWERED) == looks // 4
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_a_write_that_is_always_lost_is_not_repeated_without_a_pause(status: int) -> None:
+    """A definition whose status subresource was taken away answers 404, and some webhooks say 409."""
+    cluster = Stubborn("PUT status", status)
+    core = make_core(cluster)
+    waits = [await core.reconciler.reconcile(KEY) for _ in range(20)]
+    assert waits[:5] == [0, 0, 0, 0, 0.25]
+    assert waits[-1] == 30
+    assert cluster.told == ([Reason.STATUS_REFUSED] if status == 404 else [])
+
+
+async def test_a_deletion_that_changes_nothing_is_not_repeated_without_a_pause() -> None:
+    """What answers 409 may be a webhook and not the precondition: then the pod is still there."""
+    cluster = Stubborn("DELETE", 409)
+    suspended = {**JOB, "spec": JOB["spec"] | {"suspend": True}}
+    answer = cluster._answer
+    cluster._answer = lambda path, body: (  # type: ignore[method-assign]
+        suspended if path.endswith("/digits") else answer(path, body)
+    )
+    core = make_core(cluster)
+    assert [await core.reconciler.reconcile(KEY) for _ in range(20)][-1] == 30
