@@ -30,7 +30,7 @@ from spot_operator.names import Reason
 from spot_operator.observe import Observer, is_ours
 from spot_operator.reports import ReportBook
 from spot_operator.tally import tally
-from spot_operator.wire import StatusUnreadable, status_from_json, status_to_json
+from spot_operator.wire import StatusUnreadable, foreign_conditions, status_from_json, status_to_json
 
 Json = Mapping[str, Any]
 
@@ -172,6 +172,8 @@ class Reconciler:
                 return False, self._progress_write_seconds - age
         # The whole object is sent as it was read: a status PUT changes nothing but status, and the
         # resourceVersion of the look makes it fail if anybody, a newer leader included, was faster.
+        if others := foreign_conditions(job.get("status")):
+            body["conditions"] = [*body.get("conditions", ()), *others]
         stored = await self._kube.replace(JOBS, {**job, "status": body}, subresource="status")
         self._last_write[key] = self._monotonic()
         self._seen_version[key] = stored["metadata"]["resourceVersion"]

@@ -13,11 +13,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from spot_operator.model import Condition, JobStatus
+from spot_operator.names import ConditionType, Phase
 
 T = TypeVar("T")
+
+_CONDITION_TYPES: Final = frozenset(ConditionType)
+_PHASES: Final = frozenset(Phase)
 
 _FIELDS: dict[type[Any], tuple[tuple[str, str, Any, bool], ...]] = {}
 """Name, key, type and whether required, of every field; type hints are slow to resolve."""
@@ -38,7 +42,20 @@ def status_from_json(value: Mapping[str, Any] | None) -> JobStatus:
     Raises:
         StatusUnreadable: names the field that cannot be read.
     """
-    return _decode_dataclass(JobStatus, value or {}, "status")
+    known = dict(value or {})
+    if isinstance(conditions := known.get("conditions"), list):
+        others = foreign_conditions(known)
+        known["conditions"] = [condition for condition in conditions if condition not in others]
+    if known.get("phase") not in _PHASES:
+        known.pop("phase", None)  # derived anew by every look
+    return _decode_dataclass(JobStatus, known, "status")
+
+
+def foreign_conditions(value: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Conditions that other controllers, or a newer version, keep on the job: not ours to read or drop."""
+    conditions = (value or {}).get("conditions")
+    items = conditions if isinstance(conditions, list) else []
+    return [item for item in items if isinstance(item, Mapping) and item.get("type") not in _CONDITION_TYPES]
 
 
 def format_time(value: datetime) -> str:

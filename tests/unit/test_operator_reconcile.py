@@ -322,6 +322,24 @@ async def test_a_pod_that_a_webhook_strips_as_it_is_made_is_found_by_what_its_cr
     assert cluster.calls.count("POST pods") == 1
 
 
+async def test_a_condition_of_another_controller_is_kept_and_keeps_nobody_from_looking() -> None:
+    cluster = Cluster()
+    foreign = {"type": "example.com/Audited", "status": "True"}
+    status = {**JOB["status"], "conditions": [foreign], "phase": "Levitating"}
+    written: list[Json] = []
+
+    def answer(path: str, body: Json | None) -> Json:
+        if path.endswith("/status"):
+            written.append(body or {})
+        return {**JOB, "status": status} if path.endswith("/digits") else Cluster._answer(cluster, path, body)
+
+    cluster._answer = answer  # type: ignore[method-assign]
+    await make_core(cluster).reconciler.reconcile(KEY)
+    (body,) = written
+    assert foreign in body["status"]["conditions"]
+    assert body["status"]["phase"] == "Running"
+
+
 # --- what no condition can say --------------------------------------------------------------
 
 
