@@ -12,7 +12,9 @@ from aiohttp import web
 
 from spot_operator import metrics
 
-MAX_LATENESS_SECONDS: Final = 120.0
+MAX_STANDSTILL_SECONDS: Final = 120.0
+"""A look ends within its calls' time-outs, whatever it waits for. Many that wait make all others late,
+but that is no reason to begin again with all of them."""
 
 
 class Health:
@@ -21,6 +23,7 @@ class Health:
     def __init__(self, *, is_leading: Callable[[], bool]) -> None:
         self._is_leading = is_leading
         self.queue_lateness: Callable[[], float] = lambda: 0.0
+        self.queue_standstill: Callable[[], float] = lambda: 0.0
         self.queue_depth: Callable[[], int] = lambda: 0
         self.is_started = False
         """Ready to take over, or to lead."""
@@ -35,10 +38,9 @@ class Health:
         return application
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        lateness = self.queue_lateness()
-        stuck = lateness > MAX_LATENESS_SECONDS
-        text = f"queue lateness {lateness:.1f} s\n"
-        return web.Response(status=500 if stuck else 200, text=text)
+        standstill = self.queue_standstill()
+        text = f"queue lateness {self.queue_lateness():.1f} s, standstill {standstill:.1f} s\n"
+        return web.Response(status=500 if standstill > MAX_STANDSTILL_SECONDS else 200, text=text)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         leading = self._is_leading()

@@ -85,6 +85,7 @@ class Service:
             monotonic=time.monotonic,
         )
         self._health.queue_lateness = self._core.queue.lateness
+        self._health.queue_standstill = self._core.queue.standstill
         self._health.queue_depth = self._core.queue.depth
         self._stop = asyncio.Event()
 

@@ -8,16 +8,19 @@ from contextlib import asynccontextmanager
 import pytest
 
 from spot_operator.kube import TooManyRequests, Unreachable
-from spot_operator.workqueue import BACKOFF_MAX_SECONDS, WorkQueue
+from spot_operator.workqueue import BACKOFF_MAX_SECONDS, MAX_SLOW, MAX_SLOW_AGAIN, PATIENCE_SECONDS, WorkQueue
 
 pytestmark = pytest.mark.looptime
 
 
 @asynccontextmanager
 async def running(
-    handle: Callable[[str], Awaitable[float | None]], workers: int = 2
+    handle: Callable[[str], Awaitable[float | None]],
+    workers: int = 2,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[WorkQueue[str]]:
-    queue = WorkQueue(handle, workers=workers, jitter=lambda: 1.0)
+    queue = WorkQueue(handle, workers=workers, jitter=lambda: 1.0, patience_seconds=patience_seconds)
     task = asyncio.create_task(queue.run())
     yield queue
     task.cancel()
@@ -82,7 +85,7 @@ async def test_no_more_looks_at_once_than_workers() -> None:
         nonlocal active, most
         active += 1
         most = max(most, active)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         active -= 1
 
     async with running(handle, workers=3) as queue:
@@ -156,7 +159,7 @@ async def test_lateness_is_that_of_the_most_overdue_key() -> None:
     async def handle(key: str) -> None:
         await asyncio.sleep(1000)
 
-    async with running(handle, workers=1) as queue:
+    async with running(handle, workers=1, patience_seconds=1000) as queue:
         queue.wake("a")
         await asyncio.sleep(1)
         queue.wake("b")
@@ -202,7 +205,7 @@ async def test_a_head_start_goes_before_what_became_due_within_it_and_after_all_
         looks.append(key)
         await asyncio.sleep(10)
 
-    async with running(handle, workers=1) as queue:
+    async with running(handle, workers=1, patience_seconds=1000) as queue:
         for key in ("busy", "old"):
             queue.wake(key)
         await asyncio.sleep(6)
@@ -224,3 +227,114 @@ async def test_another_look_at_once_is_not_the_same_as_none() -> None:
         queue.wake("a")
         await asyncio.sleep(1)
     assert len(looks) == 3
+
+
+async def test_jobs_that_wait_for_a_webhook_delay_no_others() -> None:
+    """40 jobs whose pods a webhook holds for 10 s each time; another job is looked at within patience."""
+    ended: dict[str, float] = {}
+
+    async def handle(key: str) -> float | None:
+        if key.startswith("held"):
+            await asyncio.sleep(10)
+            raise Unreachable("the webhook did not answer")
+        ended[key] = now()
+        return None
+
+    async with running(handle, workers=8) as queue:
+        for number in range(40):
+            queue.wake(f"held-{number}")
+        await asyncio.sleep(0.5)
+        for moment in range(100):
+            began = now()
+            queue.wake(f"new-{moment}")
+            queue.wake(f"pressing-{moment}", urgent=True)
+            await asyncio.sleep(8)
+            assert ended[f"pressing-{moment}"] - began <= PATIENCE_SECONDS
+            assert ended[f"new-{moment}"] - began <= 5 * PATIENCE_SECONDS
+
+
+async def test_slow_looks_are_bounded_and_leave_room_for_what_was_quick_the_last_time() -> None:
+    active: set[str] = set()
+    most = 0
+    quick: list[float] = []
+
+    async def handle(key: str) -> float | None:
+        nonlocal most
+        if key == "quick":
+            quick.append(now())
+            return 1.0
+        active.add(key)
+        most = max(most, len(active))
+        await asyncio.sleep(20)
+        active.discard(key)
+        return 0.5
+
+    async with running(handle, workers=8) as queue:
+        for number in range(300):
+            queue.wake(f"held-{number}")
+        await asyncio.sleep(300)
+        queue.wake("quick")
+        await asyncio.sleep(300)
+    assert MAX_SLOW <= most <= MAX_SLOW + 8
+    assert len(quick) > 250
+
+
+async def test_what_is_urgent_finds_a_worker_whatever_waits() -> None:
+    begun: dict[str, float] = {}
+
+    async def handle(key: str) -> None:
+        begun[key] = now()
+        await asyncio.sleep(0.01 if key.startswith("pressing") else 30)
+
+    async with running(handle, workers=8) as queue:
+        for number in range(1000):
+            queue.wake(f"held-{number}")
+        await asyncio.sleep(9.5)
+        for moment in range(100):
+            called = now()
+            queue.wake(f"pressing-{moment}", urgent=True)
+            await asyncio.sleep(2)
+            assert begun[f"pressing-{moment}"] - called <= PATIENCE_SECONDS
+
+
+async def test_an_urgent_look_does_not_wait_because_its_last_one_was_slow() -> None:
+    looks: list[tuple[str, float]] = []
+
+    async def handle(key: str) -> None:
+        looks.append((key, now()))
+        await asyncio.sleep(50)
+
+    async with running(handle, workers=2) as queue:
+        for number in range(MAX_SLOW_AGAIN + 1):
+            queue.wake(str(number))
+        await asyncio.sleep(60)
+        for number in range(MAX_SLOW_AGAIN):
+            queue.wake(str(number))
+        await asyncio.sleep(30)
+        began = now()
+        queue.wake(str(MAX_SLOW_AGAIN), urgent=True)
+        await asyncio.sleep(2)
+    assert looks[-1] == (str(MAX_SLOW_AGAIN), pytest.approx(began))
+
+
+async def test_a_queue_that_is_late_but_gets_on_is_not_at_a_standstill() -> None:
+    """Every look waits for an API server that does not answer: the process is none the worse for it."""
+
+    async def handle(key: str) -> None:
+        await asyncio.sleep(15 if key != "stuck" else 1000)
+        raise Unreachable("no answer")
+
+    async with running(handle, workers=2, patience_seconds=1000) as queue:
+        for number in range(100):
+            queue.wake(str(number))
+        await asyncio.sleep(300)
+        assert queue.lateness() > 250
+        assert queue.standstill() <= 15
+
+    async with running(handle, workers=1, patience_seconds=1000) as queue:
+        queue.wake("stuck")
+        await asyncio.sleep(100)
+        assert queue.standstill() == 0  # nothing else is due
+        queue.wake("other")
+        await asyncio.sleep(200)
+        assert queue.standstill() == pytest.approx(200)
