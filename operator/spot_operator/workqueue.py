@@ -61,6 +61,8 @@ class WorkQueue(Generic[K]):
         self._order = itertools.count()
         self._running: set[K] = set()
         self._last_end = float("-inf")
+        self._pressing: set[K] = set()
+        """Looks under way that were urgent."""
         self._failures: dict[K, int] = {}
         self._changed = asyncio.Event()
         self._idle_workers = asyncio.Semaphore(workers)
@@ -152,6 +154,8 @@ class WorkQueue(Generic[K]):
                 else:
                     heapq.heappop(self._heap)
                     del self._due[key]
+                    if rank == URGENT:
+                        self._pressing.add(key)
                     return key, None
             return None, None
         finally:
@@ -188,9 +192,12 @@ class WorkQueue(Generic[K]):
             self._last_end = loop.time()
             self._note_pace(key, loop.time() - began)
             self._running.discard(key)
+            is_pressing = key in self._pressing
+            self._pressing.discard(key)
             self._changed.set()
         if again is not None:
-            self.wake(key, again)
+            # A write that was lost to a conflict, for example: what was urgent has not been done yet.
+            self.wake(key, again, urgent=is_pressing and again == 0)
 
     def _note_pace(self, key: K, seconds: float) -> None:
         self._slow_again.discard(key)

@@ -338,3 +338,21 @@ async def test_a_queue_that_is_late_but_gets_on_is_not_at_a_standstill() -> None
         queue.wake("other")
         await asyncio.sleep(200)
         assert queue.standstill() == pytest.approx(200)
+
+
+async def test_an_urgent_look_that_asks_for_another_at_once_stays_urgent() -> None:
+    looks: list[str] = []
+
+    async def handle(key: str) -> float | None:
+        looks.append(key)
+        await asyncio.sleep(0.5)
+        return 0.0 if looks == ["busy", "lost"] else None
+
+    async with running(handle, workers=1) as queue:
+        queue.wake("busy")
+        await asyncio.sleep(0.1)
+        for key in ("a", "b"):
+            queue.wake(key)
+        queue.wake("lost", urgent=True)
+        await asyncio.sleep(10)
+    assert looks == ["busy", "lost", "lost", "a", "b"]
