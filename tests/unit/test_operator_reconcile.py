@@ -296,6 +296,23 @@ async def test_a_pod_without_its_label_and_owner_is_not_replaced_while_it_runs()
     assert "POST pods" not in cluster.calls
 
 
+class Unlisted(Cluster):
+    """Pods can be read one by one, and not listed."""
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        if method == "GET" and path.endswith("/pods"):
+            return 503, json.dumps({"message": "overloaded"}), {}
+        return await super()._send(method, path, query, body)
+
+
+async def test_a_listing_that_failed_says_nothing_of_any_pod() -> None:
+    cluster = Unlisted()
+    assert await make_core(cluster).reconciler.reconcile(KEY) == 5
+    assert cluster.calls == ["GET digits", "GET spot-a"]
+
+
 async def test_a_pod_that_is_gone_is_replaced() -> None:
     cluster = Unmarked(is_there=False)
     await make_core(cluster).reconciler.reconcile(KEY)
