@@ -524,6 +524,8 @@ class PodView:
     init_waiting_reason: str | None = None
     init_waiting_message: str = ""
     started_any_container: bool = False
+    capacity_type: CapacityType = CapacityType.SPOT
+    """As its label says."""
     is_heard: bool = True
     """The watch tells of it; of one whose label or controller was taken away, nothing does."""
     exit_codes: Mapping[str, int] = field(default_factory=dict)

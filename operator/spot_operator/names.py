@@ -69,6 +69,7 @@ class Reason(StrEnum):
     """Reasons of conditions, of status.capacity and of events."""
 
     ACCEPTED = "Accepted"
+    ADOPTED = "Adopted"
     ALL_PODS_READY = "AllPodsReady"
     AFTER_INTERRUPTIONS = "AfterInterruptions"
     AFTER_PENDING = "AfterPending"

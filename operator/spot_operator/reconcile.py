@@ -12,7 +12,7 @@ changes nothing and means another look; a look may be repeated at any time.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from spot_operator import metrics
@@ -30,6 +30,7 @@ from spot_operator.names import Reason
 from spot_operator.observe import Observer, is_ours
 from spot_operator.reports import ReportBook
 from spot_operator.tally import tally
+from spot_operator.views import time_of
 from spot_operator.wire import StatusUnreadable, foreign_conditions, status_from_json, status_to_json
 
 Json = Mapping[str, Any]
@@ -39,6 +40,7 @@ HURRIED_LOOKS: Final = 5
 """So many in a row ask for another at once where all is well; whatever goes on beyond that slows down."""
 HURRY_BASE_SECONDS: Final = 0.25
 HURRY_MAX_SECONDS: Final = 30.0
+NEW_FOR: Final = timedelta(minutes=10)
 CREATED_SECONDS: Final = 1.0
 """The watch tells of a created pod; a watch that lags or is broken must not keep its UID out of status."""
 EARLIER: Final = 0
@@ -267,7 +269,10 @@ class Reconciler:
         Its first look goes by what the watch said and reads nothing: it begins with a write that fails if
         that is not how the job is, and before that write no operator can have made a pod.
         """
-        is_new = not deleted and key not in self._seen_version and not job.get("status")
+        created = time_of(job["metadata"].get("creationTimestamp"))
+        is_young = created is not None and self._clock() - created < NEW_FOR
+        # A job that has been there for long is one whose status was emptied: it may well have pods.
+        is_new = not deleted and key not in self._seen_version and not job.get("status") and is_young
         if is_new:
             self._unseen[key] = job
         else:

@@ -18,7 +18,13 @@ from spot_operator.model import (
     PodView,
     Taint,
 )
-from spot_operator.names import ANNOTATION_PRICE_PER_NODE_HOUR, LABEL_INCARNATION, LABEL_RANK
+from spot_operator.names import (
+    ANNOTATION_PRICE_PER_NODE_HOUR,
+    LABEL_CAPACITY_TYPE,
+    LABEL_INCARNATION,
+    LABEL_RANK,
+    CapacityType,
+)
 
 Json = Mapping[str, Any]
 
@@ -83,6 +89,7 @@ def pod_view(pod: Json, trainer_container: str | None) -> PodView:
         incarnation=incarnation_of(pod),
         rank=_number(pod, LABEL_RANK, part=-1),
         created=time_of(metadata.get("creationTimestamp")) or _EPOCH,
+        capacity_type=_capacity_type(metadata.get("labels") or {}),
         phase=status.get("phase") or "Pending",
         node_name=spec.get("nodeName") or None,
         deletion_timestamp=time_of(metadata.get("deletionTimestamp")),
@@ -98,6 +105,11 @@ def pod_view(pod: Json, trainer_container: str | None) -> PodView:
             _has_started(s) for s in [*statuses, *(status.get("initContainerStatuses") or [])]
         ),
     )
+
+
+def _capacity_type(labels: Json) -> CapacityType:
+    is_on_demand = labels.get(LABEL_CAPACITY_TYPE) == CapacityType.ON_DEMAND
+    return CapacityType.ON_DEMAND if is_on_demand else CapacityType.SPOT
 
 
 def _grace(seconds: Any) -> int | None:

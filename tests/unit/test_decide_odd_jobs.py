@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 from spot_operator.decide import decide
+from spot_operator.decide.conditions import is_true
 from spot_operator.model import (
     CheckpointStatus,
     ContainerTermination,
     ContainerView,
     Decision,
     DeletePod,
+    FallbackPolicy,
     FallbackSpec,
+    JobStatus,
     Observation,
     PodCondition,
     PodRecord,
@@ -241,3 +244,32 @@ def test_a_pod_without_its_marks_is_named_and_stopped_like_any_other() -> None:
     suspended = make_observation(pods=(make_pod(is_heard=False),), spec=make_spec(suspend=True))
     actions = step(suspended).actions
     assert [type(action) for action in actions] == [DeletePod]
+
+
+def test_what_runs_is_taken_up_when_status_was_emptied() -> None:
+    """Numbers that begin anew would end it, and be fenced by the claims of those before."""
+    seventh = make_pod(name="digits-0c5e1-7-0", incarnation=7, capacity_type=CapacityType.ON_DEMAND)
+    spec = make_spec(fallback=FallbackSpec(policy=FallbackPolicy.ON_DEMAND_ONLY))
+    decision = step(make_observation(status=JobStatus(), spec=spec, pods=(seventh,)))
+    assert decision.actions == ()
+    assert decision.status.incarnation == 7
+    gang = decision.status.gang
+    assert gang is not None
+    assert (gang.incarnation, gang.capacity_type, gang.pods[0].uid) == (7, "on-demand", POD_UID)
+    assert gang.pods[0].node_name == "spot-a"
+    assert [event.reason for event in decision.events] == [Reason.ADOPTED]
+
+
+def test_an_end_that_an_emptied_status_has_forgotten_is_judged_again() -> None:
+    outcome = make_outcome(OutcomeKind.COMPLETE, "Completed")
+    done = make_ended_pod(0, outcome=outcome, name="digits-0c5e1-7-0", incarnation=7)
+    decision = step(make_observation(status=JobStatus(), pods=(done,)))
+    assert is_true(decision.status, ConditionType.COMPLETE)
+
+
+def test_a_status_from_a_backup_gives_way_to_the_newer_pod() -> None:
+    seventh = make_pod(name="digits-0c5e1-7-0", incarnation=7)
+    decision = step(make_observation(pods=(seventh,)))
+    assert decision.actions == ()
+    assert decision.status.gang is not None
+    assert decision.status.gang.incarnation == 7

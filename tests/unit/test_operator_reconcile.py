@@ -40,7 +40,10 @@ JOB: dict[str, Any] = {
 
 
 KEY = ("team", "digits")
-NEW: dict[str, Any] = {key: value for key, value in JOB.items() if key != "status"}
+NEW: dict[str, Any] = {
+    "metadata": JOB["metadata"] | {"creationTimestamp": "2026-11-23T11:59:59Z"},
+    "spec": JOB["spec"],
+}
 """As the watch tells of it when it has just been applied."""
 
 
@@ -105,6 +108,14 @@ async def test_what_a_watch_says_of_a_new_job_counts_once_and_only_if_a_write_co
     assert cluster.calls == ["PUT status"]
     await core.reconciler.reconcile(KEY)
     assert cluster.calls[1:3] == ["GET digits", "GET pods"]
+
+
+async def test_an_old_job_without_a_status_is_read_since_it_may_have_pods() -> None:
+    cluster = Cluster()
+    core = make_core(cluster)
+    core.hear_job({**NEW, "metadata": JOB["metadata"]})
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[:2] == ["GET digits", "GET pods"]
 
 
 async def test_a_new_job_about_which_there_is_nothing_to_write_is_read() -> None:

@@ -22,7 +22,7 @@ from spot_operator.decide.cost import account, sum_up
 from spot_operator.decide.deadline import assess_deadline
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.endings import judge, judge_predecessor
-from spot_operator.decide.gang import refresh_gang
+from spot_operator.decide.gang import adopt, refresh_gang
 from spot_operator.decide.lifecycle import choose, create_missing, launch, stop
 from spot_operator.decide.overheads import measure_launch
 from spot_operator.decide.pod_conditions import note_pods
@@ -173,6 +173,7 @@ def assess_progress(draft: Draft) -> Draft:
 
 
 STEPS: Final[tuple[Step, ...]] = (
+    adopt,
     take_stock,
     look_again_unasked,
     reconsider_verdicts,

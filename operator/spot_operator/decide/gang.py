@@ -7,9 +7,11 @@ be enough for a verdict when the pod and its node are gone.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, find_pod, node_of
 from spot_operator.decide.signals import hint_of, notice_of, unreachable_since
 from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord, PodView
+from spot_operator.names import Reason
 
 
 def refresh_gang(gang: Gang, observation: Observation, now: datetime) -> Gang:
@@ -91,6 +93,32 @@ def _refresh_gone(record: PodRecord, observation: Observation, now: datetime) ->
     if last is None or record.notice is not None:
         return record
     return replace(record, notice=notice_of(last.view, None, last.signal_time or now))
+
+
+def adopt(draft: Draft) -> Draft:
+    """Take up a pod that status has never heard of.
+
+    An intent is in status before its pod is made; so a status that is older than a pod was emptied, or
+    came from a backup. To count from there again would end what runs, and launch incarnations that the
+    claims of the ones before them fence one by one.
+    """
+    pods = draft.observation.pods
+    newest = None if pods is UNKNOWN else max(pods, key=lambda pod: pod.incarnation, default=None)
+    gangs = (draft.status.gang, draft.status.predecessor)
+    known = {record.name for gang in gangs if gang is not None for record in gang.pods}
+    if newest is None or newest.name in known or newest.incarnation <= draft.status.incarnation:
+        return draft
+    gang = Gang(
+        incarnation=newest.incarnation,
+        capacity_type=newest.capacity_type,
+        created_time=newest.created,
+        pods=(PodRecord(name=newest.name, rank=newest.rank, uid=newest.uid),),
+    )
+    return draft.with_status(incarnation=gang.incarnation, gang=gang, predecessor=None).say(
+        "Warning",
+        Reason.ADOPTED,
+        f"incarnation {gang.incarnation} exists and status knew nothing of it: it is taken up as it is",
+    )
 
 
 def has_stop_signal(gang: Gang) -> PodRecord | None:
