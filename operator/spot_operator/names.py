@@ -122,6 +122,7 @@ class Reason(StrEnum):
     STORAGE_CHANGED = "StorageChanged"
     PROGRESSING = "Progressing"
     SUSPENDED = "Suspended"
+    TERMINATION_OVERDUE = "TerminationOverdue"
     TRAINER_REFUSED = "TrainerRefused"
     WAITING_FOR_SPOT = "WaitingForSpot"
     WORK_UNKNOWN = "WorkUnknown"

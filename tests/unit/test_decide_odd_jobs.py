@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from spot_operator.decide import decide
 from spot_operator.decide.conditions import is_true
 from spot_operator.model import (
@@ -273,3 +275,32 @@ def test_a_status_from_a_backup_gives_way_to_the_newer_pod() -> None:
     assert decision.actions == ()
     assert decision.status.gang is not None
     assert decision.status.gang.incarnation == 7
+
+
+# --- pods that do not end -------------------------------------------------------------------
+
+
+def said(decision: Decision, type_: ConditionType) -> tuple[bool | None, str]:
+    (found,) = (each for each in decision.status.conditions if each.type is type_)
+    return found.status, found.reason
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+def test_a_pod_that_should_have_ended_long_ago_is_told_with_what_to_do(suspend: bool) -> None:
+    hanging = make_pod(deletion_timestamp=NOW, deletion_grace_seconds=120)
+    observation = make_observation(spec=make_spec(suspend=suspend), pods=(hanging,))
+    early = step(observation, after=30)
+    assert said(early, ConditionType.PODS_READY)[1] != Reason.TERMINATION_OVERDUE
+    assert early.next_look == seconds(30)
+    late = step(replace(observation, status=early.status), after=61)
+    assert said(late, ConditionType.PODS_READY) == (False, Reason.TERMINATION_OVERDUE)
+    assert late.status.phase == "Stopping"
+    assert "if the machine is gone, delete its Node" in late.status.message
+    assert [event.reason for event in late.events] == [Reason.TERMINATION_OVERDUE]
+    assert late.actions == ()
+
+
+def test_a_pod_without_a_node_that_a_finalizer_holds_is_told() -> None:
+    held = make_pod(phase="Pending", node_name=None, trainer=ContainerView(), deletion_timestamp=NOW)
+    late = step(make_observation(pods=(held,)), after=61)
+    assert "finalizer" in late.status.message

@@ -25,7 +25,7 @@ from spot_operator.decide.endings import judge, judge_predecessor
 from spot_operator.decide.gang import adopt, refresh_gang
 from spot_operator.decide.lifecycle import choose, create_missing, launch, stop
 from spot_operator.decide.overheads import measure_launch
-from spot_operator.decide.pod_conditions import note_pods
+from spot_operator.decide.pod_conditions import note_overdue, note_pods
 from spot_operator.decide.prices import pool_of, price_complaint, with_known_prices
 from spot_operator.decide.progress import (
     is_news,
@@ -186,6 +186,7 @@ STEPS: Final[tuple[Step, ...]] = (
     launch,
     create_missing,
     note_pods,
+    note_overdue,
     assess_deadline,
     assess_progress,
 )
@@ -311,6 +312,7 @@ WARNED_POD_REASONS: Final = frozenset(
         Reason.IMAGE_PULL_FAILED,
         Reason.POD_CREATION_REFUSED,
         Reason.POD_UNMARKED,
+        Reason.TERMINATION_OVERDUE,
         Reason.WAITING_FOR_OLD_POD,
     }
 )

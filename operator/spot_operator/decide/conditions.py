@@ -88,13 +88,19 @@ def derive_phase(status: JobStatus) -> Phase:
         return Phase.WAITING if status.next_launch_time is not None else Phase.PENDING
     if is_asking_for_spot(status):
         return Phase.RUNNING
-    if status.gang.stop is not None:
+    if status.gang.stop is not None or _overdue(status) is not None:
         return Phase.STOPPING
     if is_true(status, ConditionType.PODS_READY):
         return Phase.RUNNING
     if any(record.node_name is not None for record in status.gang.pods):
         return Phase.STARTING
     return Phase.PENDING
+
+
+def _overdue(status: JobStatus) -> Condition | None:
+    """What says that a pod does not end."""
+    ready = find(status.conditions, ConditionType.PODS_READY)
+    return ready if ready is not None and ready.reason == Reason.TERMINATION_OVERDUE else None
 
 
 def derive_message(status: JobStatus) -> str:
@@ -126,6 +132,8 @@ def _message_of_gang(status: JobStatus) -> str:
     gang = status.gang
     if gang is None:
         return ""
+    if (overdue := _overdue(status)) is not None:
+        return overdue.message
     if gang.stop is not None:
         return f"stopping: {gang.stop.message}"
     nodes = ", ".join(record.node_name for record in gang.pods if record.node_name) or "no node yet"

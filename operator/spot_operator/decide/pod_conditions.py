@@ -1,6 +1,7 @@
 """What the gang's pods say about capacity, readiness and missing objects, for people."""
 
 import re
+from datetime import timedelta
 from typing import Final
 
 from spot_operator.decide.conditions import is_asking_for_spot
@@ -14,6 +15,8 @@ IMAGE_REASONS: Final = frozenset(
 )
 CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 MISSING_CLAIM: Final = re.compile(r'persistentvolumeclaim "[^"]*" not found')
+OVERDUE_AFTER: Final = timedelta(seconds=60)
+"""After the end of the grace period: the kubelet kills at once, and then has to say so."""
 UNBOUND_CLAIM: Final = "unbound immediate PersistentVolumeClaims"
 OWN_NOTES: Final = frozenset({Reason.STOPPING, Reason.SETTLING, Reason.WAITING_FOR_OLD_POD})
 
@@ -32,6 +35,29 @@ def note_pods(draft: Draft) -> Draft:
         if fate.fate is Fate.ALIVE and fate.pod is not None:
             return _note_pod(draft, fate.pod)
     return draft.note(ConditionType.PODS_READY, False, Reason.LAUNCHING, "the pod is being created")
+
+
+def note_overdue(draft: Draft) -> Draft:
+    """A pod that was to end and does not: only its kubelet could say that it has, so people have to look."""
+    for fate in draft.fates():
+        pod = fate.pod
+        if fate.fate is not Fate.ALIVE or pod is None or pod.deletion_timestamp is None:
+            continue
+        due = pod.deletion_timestamp + OVERDUE_AFTER
+        if draft.now < due:
+            return draft.look_at(due)
+        return draft.note(ConditionType.PODS_READY, False, Reason.TERMINATION_OVERDUE, _overdue(pod))
+    return draft
+
+
+def _overdue(pod: PodView) -> str:
+    since = f"pod {pod.name} was to end at {pod.deletion_timestamp:%H:%M:%S}Z"
+    if pod.node_name is None:
+        return f"{since} and never had a node: a finalizer holds it, and who has put it there must remove it"
+    return (
+        f"{since}, and node {pod.node_name} does not say that it has: if the machine is gone, delete its "
+        f"Node; if only the pod hangs, use `kubectl delete pod {pod.name} --force`"
+    )
 
 
 def _note_pod(draft: Draft, pod: PodView) -> Draft:
