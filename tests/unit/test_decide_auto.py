@@ -112,6 +112,15 @@ def test_with_time_in_hand_spot_goes_on_and_says_when_it_will_be_asked_again() -
     assert decision.actions == ()
 
 
+def test_a_container_that_may_not_claim_keeps_the_time_for_which_its_lost_pod_is_waited_for() -> None:
+    def slack(status: JobStatus) -> float:
+        found = auto.situation(auto_spec(10 * HOUR), status, NOW, SETTINGS, NOTHING)
+        assert found is not None
+        return found.time_left - found.work_left - found.on_demand_seconds
+
+    assert slack(working()) - slack(working(claims=False)) == SETTINGS.plain_take_over_seconds
+
+
 def test_spot_is_left_when_the_loss_of_the_node_would_make_the_deadline_unreachable() -> None:
     decision = look(auto_spec(7200 + D + 5), working())
     assert chosen(decision) == (CapacityType.ON_DEMAND, Reason.DEADLINE_NEAR)
@@ -424,6 +433,18 @@ def test_spot_is_asked_for_beside_on_demand_which_goes_on() -> None:
     assert chosen(decision)[0] is CapacityType.ON_DEMAND
     assert status.phase is Phase.RUNNING
     assert status.message.endswith("asks for spot")
+
+
+def test_spot_that_would_not_be_wanted_before_the_next_report_is_not_asked_for() -> None:
+    def asked(finish_in: float) -> bool:
+        return created(look(auto_spec(finish_in, fallback=BACK_AND_FORTH), on_demand())) != []
+
+    enough = next(each for each in range(7200, 36_000, 5) if asked(each))
+    pending = candidate_pod(node_name=None, phase="Pending", trainer=ContainerView(), conditions=())
+    barely = auto_spec(enough, fallback=BACK_AND_FORTH)
+    waiting = make_observation(spec=barely, status=asking(), pods=(make_pod(), pending))
+    assert deleted(step(waiting, after=2 * auto.REACTION_SECONDS - 5)) == []
+    assert deleted(step(waiting, after=2 * auto.REACTION_SECONDS + 5)) == [CANDIDATE]
 
 
 def test_it_is_taken_when_its_container_runs() -> None:

@@ -94,7 +94,7 @@ def situation(
         and _may_be_available(status, now, spot_patience_seconds(status, settings, known)),
         spot_age=0.0,
         launch_seconds=launch,
-        on_demand_seconds=on_demand.high_seconds(expected) + settings.on_demand_reserve_seconds,
+        on_demand_seconds=on_demand.high_seconds(expected) + _reserve_seconds(status, settings),
         reaction_seconds=REACTION_SECONDS,
         checkpoint_interval=float(spec.checkpoint.interval_seconds),
         checkpoint_seconds=SAVE_SECONDS if status.claims else None,
@@ -102,6 +102,13 @@ def situation(
         spot_price=float(spot_price),
         on_demand_price=float(on_demand_price),
     )
+
+
+def _reserve_seconds(status: JobStatus, settings: PolicySettings) -> float:
+    """What launches on on-demand do not show: that it is not instant to get, and, for a container that is
+    not known to claim its store, that a lost pod is waited for before it has a successor."""
+    take_over = 0.0 if status.claims else settings.plain_take_over_seconds
+    return float(settings.on_demand_reserve_seconds + take_over)
 
 
 def working_gang(status: JobStatus) -> Gang | None:

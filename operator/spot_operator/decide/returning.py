@@ -47,8 +47,10 @@ def return_to_spot(draft: Draft) -> Draft:
     return draft
 
 
-def _would_choose(draft: Draft, spot_age_seconds: float) -> PolicyChoice | None:
-    """What the policy says on on-demand if spot is there."""
+def _would_choose(
+    draft: Draft, spot_age_seconds: float, *, margin_seconds: float = 0.0
+) -> PolicyChoice | None:
+    """What the policy says on on-demand if spot is there, and `margin_seconds` of the time left are not."""
     found = auto.situation(
         draft.spec, draft.status, draft.now, draft.settings, draft.observation.known_overheads
     )
@@ -56,7 +58,12 @@ def _would_choose(draft: Draft, spot_age_seconds: float) -> PolicyChoice | None:
         return None
     # Who hands over saves first: what is at risk now is not lost by it, and the answer does not follow the
     # rhythm of the checkpoints.
-    saved = replace(found, work_left=found.work_left - found.at_risk, at_risk=0.0)
+    saved = replace(
+        found,
+        work_left=found.work_left - found.at_risk,
+        at_risk=0.0,
+        time_left=found.time_left - margin_seconds,
+    )
     return choose(replace(saved, spot_available=True, spot_age=spot_age_seconds))
 
 
@@ -67,7 +74,9 @@ def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
         return draft
     if any(fate.fate is not Fate.ALIVE for fate in draft.fates(gang)):
         return draft
-    choice = _would_choose(draft, inf)
+    # Between two reports the time left falls and the work left does not. Without a margin for it, spot would
+    # be asked for after each report and let go before the next.
+    choice = _would_choose(draft, inf, margin_seconds=2 * auto.REACTION_SECONDS)
     if choice is None or choice.action is not Action.SPOT:
         return draft
     due = _pause_end(draft)
