@@ -301,6 +301,9 @@ class Restart:
     node_name: str | None = None
     node_uid: str | None = None
     """Kept so that a verdict can be upgraded when the node turns out to be gone."""
+    node_was_well: bool = False
+    """The node said only later that it would go, so the failure was not its doing. Kept because the next
+    process finds nothing of it when the node is gone."""
     zone: str | None = None
 
 

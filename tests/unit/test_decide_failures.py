@@ -325,6 +325,23 @@ def test_a_failure_fails_the_job_only_when_its_node_has_outlived_it_by_the_windo
     assert (failed(late.status) or ("", ""))[0] == Reason.BACKOFF_LIMIT_EXCEEDED
 
 
+@pytest.mark.parametrize(("after", "is_charged"), [(20, True), (3, False)])
+def test_a_node_that_says_later_that_it_goes_was_well_and_that_is_kept(
+    after: float, is_charged: bool
+) -> None:
+    """The process that finds it gone may be another one, which has heard nothing of it."""
+    going = make_node(taints=(Taint(key="aws-node-termination-handler/spot-itn", effect="NoSchedule"),))
+    first = crash()
+    announced = afterwards(first, going, after)
+    assert {event.reason for event in announced.events} <= {Reason.BACKOFF_LIMIT_EXCEEDED}
+    assert bool(failed(announced.status)) is is_charged  # nothing more has to be waited for
+    plenty = step(make_observation(pods=(make_ended_pod(1),)))
+    told = make_observation(status=plenty.status, pods=(), nodes={"spot-a": going})
+    kept = step(told, after=after).status
+    gone = step(make_observation(status=kept, pods=(), nodes={"spot-a": None}), after=60)
+    assert gone.status.recent_restarts[0].charged is is_charged
+
+
 def test_failures_do_not_slide_out_of_a_short_window_while_the_last_one_settles() -> None:
     short = make_spec(failure_policy=FailurePolicy(backoff_limit=1, window_seconds=60))
     before = Restart(

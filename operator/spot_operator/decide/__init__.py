@@ -139,7 +139,7 @@ def reconsider_verdicts(draft: Draft) -> Draft:
     seen = replace(draft.observation, status=status)
     for restart in status.recent_restarts:
         better = upgraded(restart, seen, draft.now, draft.settings)
-        if better != restart:
+        if better.cause is not restart.cause or better.evidence != restart.evidence:
             counts = restarts.recount(counts, restart.cause, better.cause)
             draft = replace(draft, status=count_loss(draft.status, better, restart))
             if restart.charged and not better.charged and status.gang is None:

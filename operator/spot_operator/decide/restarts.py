@@ -111,6 +111,8 @@ def settle_time(restart: Restart, settings: PolicySettings) -> datetime | None:
     """Until when the loss of its node may still take the blame for a failure; None: it is settled."""
     if not restart.charged or restart.row != "21" or restart.node_name is None or not settings.settle_seconds:
         return None
+    if restart.node_was_well:
+        return None
     return restart.time + timedelta(seconds=settings.settle_seconds)
 
 

@@ -31,6 +31,8 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     """A dying machine often makes the program fail first, and is noticed later (C2.13)."""
     if restart.node_name is None or now > restart.time + timedelta(seconds=settings.settle_seconds):
         return restart
+    if restart.node_was_well:
+        return restart
     if _outlived(restart, observation):
         return restart
     node = observation.nodes.get(restart.node_name, UNKNOWN)
@@ -39,7 +41,7 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     if isinstance(node, NodeView) and _may_be_the_same(node, restart):
         since = unreachable_since(node)
         if (since is None or since > restart.time + SILENCE_SEEN_AFTER) and not is_shut_down(node):
-            return restart
+            return replace(restart, node_was_well=_is_announced_later(restart, node, now))
         row, what = "10", "its node was out of reach"
     else:
         row, what = "9", "its node was gone"
@@ -47,6 +49,11 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     seconds = round((now - restart.time).total_seconds())
     evidence = f"{restart.evidence}; {what} {seconds} s later"
     return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
+
+
+def _is_announced_later(restart: Restart, node: NodeView, now: datetime) -> bool:
+    notice = notice_of(node, None, now)
+    return notice is not None and notice.first_seen_time > restart.time + CLOCK_TOLERANCE
 
 
 def _may_be_the_same(node: NodeView, restart: Restart) -> bool:
