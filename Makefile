@@ -21,7 +21,7 @@ demo: setup ## Train on an embedded cluster, lose its nodes, finish (DEMO_FLAGS=
 	@PYTHONPATH=hack $(PYTHON) -m demo $(DEMO_FLAGS)
 
 test: prepare ## All tests: unit, faults, API server, real kubelets
-	@$(PYTEST) -n 2 --dist loadgroup tests
+	@$(PYTEST) -n 2 tests
 
 test-fast: setup ## Unit tests only: no cluster, no containers
 	@$(PYTEST) tests/unit

@@ -4,21 +4,29 @@ where several processes share the work, all tests that need a cluster in one of 
 import asyncio
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+CLUSTER_FOLDERS = ("tests/api/", "tests/e2e/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Clusters are dear, so one process starts each once. They wait most of the time; another process
-    uses what they leave of the machine for everything else (`make test`)."""
-    for item in items:
-        if any(item.iter_markers("api")) or any(item.iter_markers("e2e")):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+class ClusterScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Clusters are dear, so one process starts each once and has all tests that use it. They wait most of
+    the time; another process uses what they leave of the machine for everything else (`make test`)."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "cluster" if nodeid.startswith(CLUSTER_FOLDERS) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ClusterScheduling:
+    return ClusterScheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Beside a cluster, whose tests have limits of seconds, the rest takes the processor that is left."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not any(item.iter_markers("xdist_group")):
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.startswith(CLUSTER_FOLDERS):
         os.setpriority(os.PRIO_PROCESS, 0, 5)
 
 
