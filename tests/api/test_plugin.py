@@ -64,7 +64,7 @@ def test_status_lists_jobs_with_capacity_progress_and_slack(plugin: Plugin, stag
     lines = plugin.run("status").splitlines()
     assert lines[0].split() == [
         "NAME", "PHASE", "CAPACITY", "PROGRESS", "STEP", "SAFE", "ETA", "DEADLINE", "SLACK",
-        "INTERRUPTED", "FAILED", "COST",
+        "INTERRUPTED", "FAILED", "COST", "PROJECTED",
     ]  # fmt: skip
     (line,) = (line.split() for line in lines if line.startswith(stage.name + " "))
     assert line[:6] == [stage.name, "Running", "spot", "9%", "90/1000", "80"]
