@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spot_operator.decide import auto, decide
+from spot_operator.decide.directives import directives
 from spot_operator.model import (
     CapacityStatus,
     Condition,
@@ -445,6 +446,33 @@ def test_spot_that_would_not_be_wanted_before_the_next_report_is_not_asked_for()
     waiting = make_observation(spec=barely, status=asking(), pods=(make_pod(), pending))
     assert deleted(step(waiting, after=2 * auto.REACTION_SECONDS - 5)) == []
     assert deleted(step(waiting, after=2 * auto.REACTION_SECONDS + 5)) == [CANDIDATE]
+
+
+SLOW = Overheads(spot=Launches().and_one(1800.0), on_demand=Launches().and_one(1800.0))
+
+
+def test_spot_that_would_have_to_prove_itself_for_long_is_not_asked_for() -> None:
+    """Its node would be paid for all that time, beside the one that works."""
+    six_hours = auto_spec(6 * HOUR, fallback=BACK_AND_FORTH)
+    assert created(look(six_hours, on_demand())) == [CANDIDATE]
+    assert created(look(six_hours, on_demand(overheads=SLOW))) == []
+    assert created(look(PLENTY, on_demand(overheads=SLOW))) == [CANDIDATE]
+
+
+def test_nor_is_it_kept_until_its_trainer_would_claim_by_itself() -> None:
+    six_hours = auto_spec(6 * HOUR, fallback=BACK_AND_FORTH)
+    pods = (make_pod(), candidate_pod())
+    assert deleted(look(six_hours, replace(asking(), overheads=SLOW), pods=pods)) == [CANDIDATE]
+
+
+def test_what_hints_at_the_loss_of_the_node_that_works_is_worth_a_checkpoint() -> None:
+    cordoned = {"spot-a": make_node(unschedulable=True), "spot-b": make_node(name="spot-b")}
+    pending = candidate_pod(node_name=None, phase="Pending", trainer=ContainerView(), conditions=())
+    decision = look(PLENTY, asking(), pods=(make_pod(), pending), nodes=cordoned)
+    assert Reason.NODE_HINT in [event.reason for event in decision.events]
+    wish = directives(make_observation(spec=PLENTY, status=decision.status), 1).checkpoint_now
+    assert wish is not None
+    assert wish.startswith("hint-")
 
 
 def test_it_is_taken_when_its_container_runs() -> None:

@@ -238,6 +238,19 @@ def test_a_program_that_always_fails_at_one_step_fails_however_far_apart() -> No
     assert failed(crash_at(60, three).status) is None
 
 
+@pytest.mark.parametrize(("claims", "is_failed"), [(True, True), (False, False)])
+def test_a_program_with_the_library_that_always_fails_before_its_first_checkpoint_fails(
+    claims: bool, is_failed: bool
+) -> None:
+    three = at_step(None, Cause.FAILURE, Cause.FAILURE, Cause.FAILURE)
+    status = make_status(recent_restarts=three, progress=Progress(), claims=claims)
+    spec = make_spec(failure_policy=FailurePolicy(backoff_limit=3, window_seconds=60))
+    observation = make_observation(spec=spec, status=status, pods=(make_ended_pod(1),))
+    verdict = failed(decide(observation, NOW, replace(SETTINGS, settle_seconds=0)).status)
+    assert (verdict is not None) is is_failed
+    assert verdict is None or "4 times in a row before the first checkpoint" in verdict[1]
+
+
 def test_what_is_taken_away_in_between_neither_counts_nor_forgives() -> None:
     mixed = at_step(50, Cause.FAILURE, Cause.INTERRUPTION, Cause.FAILURE, Cause.INTERRUPTION, Cause.FAILURE)
     assert failed(crash_at(50, mixed).status) is not None

@@ -8,6 +8,7 @@ import pytest
 from spot_operator.decide import decide
 from spot_operator.model import (
     ContainerView,
+    NodeView,
     Notice,
     Observation,
     PodCondition,
@@ -174,6 +175,20 @@ def test_row_7_upgrades_a_stop_that_nobody_asked_for() -> None:
     status = decide(later, NOW + seconds(60), SETTINGS).status
     assert status.recent_restarts[0].cause is Cause.INTERRUPTION
     assert (status.restarts.interruptions, status.restarts.requested) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("node", "cause"), [(None, Cause.INTERRUPTION), (make_node(), Cause.NODE_LOST)], ids=["gone", "back"]
+)
+def test_row_10_a_spot_node_that_fell_silent_and_vanished_was_reclaimed(
+    node: NodeView | None, cause: Cause
+) -> None:
+    pod = make_ended_pod(137, conditions=disrupted("DeletionByTaintManager"))
+    silent = make_node(taints=(Taint(key="node.kubernetes.io/unreachable", effect="NoExecute"),))
+    first = decide(make_observation(pods=(pod,), nodes={"spot-a": silent}), NOW, SETTINGS).status
+    assert first.recent_restarts[0].cause is Cause.NODE_LOST
+    later = make_observation(status=first, pods=(), nodes={"spot-a": node})
+    assert decide(later, NOW + seconds(200), SETTINGS).status.recent_restarts[0].cause is cause
 
 
 def test_row_9_a_stop_that_nobody_asked_for_on_a_node_that_is_gone() -> None:

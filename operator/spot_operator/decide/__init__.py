@@ -42,6 +42,7 @@ from spot_operator.decide.upgrades import upgraded
 from spot_operator.model import (
     UNKNOWN,
     Decision,
+    Gang,
     InvalidSpec,
     JobEvent,
     JobStatus,
@@ -86,23 +87,24 @@ def take_stock(draft: Draft) -> Draft:
         gang = refresh_gang(status.gang, observation, draft.now)
         paid, gang = account(replace(draft, status=status), gang, draft.now)
         for before, after in zip(status.gang.pods, gang.pods, strict=True):
-            draft = _complain_of_price(draft, before, after)
-            if after.hint is None or after.notice is not None or gang.stop is not None:
-                continue  # nothing, or already more than a hint
-            if before.hint is None:
-                draft = draft.say(
-                    "Normal",
-                    Reason.NODE_HINT,
-                    f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for",
-                )
+            draft = _say_hint(_complain_of_price(draft, before, after), gang, before, after)
         # Not what launches took so far: each wait that just passed for one would let a longer one pass.
         patience = float(draft.settings.launch_seconds)
         status = measure_launch(replace(paid, gang=gang), report, draft.now, patience_seconds=patience)
     if status.predecessor is not None:
         predecessor = refresh_gang(status.predecessor, observation, draft.now)
+        for before, after in zip(status.predecessor.pods, predecessor.pods, strict=True):
+            draft = _say_hint(draft, predecessor, before, after)
         status, predecessor = account(replace(draft, status=status), predecessor, draft.now)
         status = replace(status, predecessor=predecessor)
     return replace(draft, status=with_known_prices(status, draft.spec, draft.settings.prices))
+
+
+def _say_hint(draft: Draft, gang: Gang, before: PodRecord, after: PodRecord) -> Draft:
+    if after.hint is None or after.notice is not None or gang.stop is not None or before.hint is not None:
+        return draft  # nothing new, or already more than a hint
+    what = f"{after.hint.signal} on {after.node_name}: it may go, so a checkpoint is asked for"
+    return draft.say("Normal", Reason.NODE_HINT, what)
 
 
 def _complain_of_price(draft: Draft, before: PodRecord, after: PodRecord) -> Draft:

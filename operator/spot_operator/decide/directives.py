@@ -16,9 +16,11 @@ def directives(observation: Observation, incarnation: int) -> Directives:
     spec = observation.spec if isinstance(observation.spec, JobSpec) else None
     status = observation.status
     wishes = [observation.annotations.get(ANNOTATION_CHECKPOINT_REQUESTED_AT)]
-    for record in status.gang.pods if status.gang is not None else ():
-        if record.hint is not None:
-            wishes.append(f"hint-{format_time(record.hint.first_seen_time)}")
+    for gang in (status.gang, status.predecessor):
+        # A predecessor that is not stopped works on while its successor asks for spot.
+        for record in gang.pods if gang is not None and gang.stop is None else ():
+            if record.hint is not None:
+                wishes.append(f"hint-{format_time(record.hint.first_seen_time)}")
     capacity = status.capacity
     if capacity is not None and capacity.checkpoint_wish_time is not None:
         wishes.append(f"policy-{format_time(capacity.checkpoint_wish_time)}")

@@ -90,12 +90,13 @@ def exceeded_limit(status: JobStatus, spec: JobSpec) -> tuple[Reason, str] | Non
             f"(failurePolicy.outOfMemoryLimit is {policy.out_of_memory_limit}); "
             "raise the container's memory limit or lower the batch size",
         )
-    repeats = charged_without_progress(status.recent_restarts)
+    repeats = charged_without_progress(status.recent_restarts, claims=status.claims)
     if repeats > policy.backoff_limit:
         step = status.recent_restarts[-1].durable_step
+        place = "before the first checkpoint" if step is None else f"at durable step {step}"
         return (
             Reason.NO_PROGRESS if failures <= policy.backoff_limit else Reason.BACKOFF_LIMIT_EXCEEDED,
-            f"failed {repeats} times in a row at durable step {step or 0} (failurePolicy.backoffLimit is "
+            f"failed {repeats} times in a row {place} (failurePolicy.backoffLimit is "
             f"{policy.backoff_limit}); see status.lastFailure",
         )
     if failures > policy.backoff_limit:
@@ -116,12 +117,13 @@ def settle_time(restart: Restart, settings: PolicySettings) -> datetime | None:
     return restart.time + timedelta(seconds=settings.settle_seconds)
 
 
-def charged_without_progress(restarts: tuple[Restart, ...]) -> int:
+def charged_without_progress(restarts: tuple[Restart, ...], *, claims: bool) -> int:
     """Charged failures since the last durable progress; what was taken away in between does not count.
 
-    However far apart they are: a program that always fails at the same step is never done.
+    However far apart they are: a program that always fails at the same step is never done, nor is one that
+    has the library (`claims`) and fails before its first checkpoint. Of others no durable step is known.
     """
-    if not restarts or restarts[-1].durable_step is None:
+    if not restarts or (restarts[-1].durable_step is None and not claims):
         return 0
     count = 0
     for restart in reversed(restarts):

@@ -10,6 +10,7 @@ because of this; after an end on spot nothing is asked for a while, so nothing f
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import inf
+from typing import Final
 
 from spot_operator.decide import auto, handover
 from spot_operator.decide.draft import Draft
@@ -24,6 +25,10 @@ from spot_operator.model import (
 from spot_operator.names import CapacityType, Reason, StopReason
 from spot_operator.policy import Action, Running, Why, choose, explain
 from spot_operator.policy import Choice as PolicyChoice
+
+MAX_PAID_WAIT_SECONDS: Final = 600.0
+"""How long a spot node may be paid for beside the one on on-demand until it has proved itself; what would
+take longer is not asked for. Well below `pods.BESIDE_SECONDS`, after which the trainer on it would claim."""
 
 
 def resume_predecessor(draft: Draft) -> Draft:
@@ -79,6 +84,8 @@ def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
     choice = _would_choose(draft, inf, margin_seconds=2 * auto.REACTION_SECONDS)
     if choice is None or choice.action is not Action.SPOT:
         return draft
+    if not _is_proved_in_time(_would_choose(draft, 0.0), 0.0):
+        return draft
     due = _pause_end(draft)
     if due > draft.now:
         return draft.look_at(due)
@@ -90,6 +97,13 @@ def _ask_for_spot(draft: Draft, gang: Gang) -> Draft:
         Reason.LAUNCHING,
         f"asking for spot with incarnation {incarnation} while incarnation {gang.incarnation} goes on",
     )
+
+
+def _is_proved_in_time(choice: PolicyChoice | None, age_seconds: float) -> bool:
+    """Whether spot of this age will be old enough before too much was paid for two nodes."""
+    if choice is None or choice.why is not Why.SPOT_TOO_YOUNG or choice.next_decision_seconds is None:
+        return True
+    return age_seconds + choice.next_decision_seconds <= MAX_PAID_WAIT_SECONDS
 
 
 def _pause_end(draft: Draft) -> datetime:
@@ -107,7 +121,7 @@ def _follow(draft: Draft, predecessor: Gang, candidate: Gang) -> Draft:
         return draft
     if choice.next_decision_seconds is not None:
         draft = draft.look_at(draft.now + timedelta(seconds=choice.next_decision_seconds))
-    if choice.why is Why.SPOT_TOO_YOUNG:
+    if choice.why is Why.SPOT_TOO_YOUNG and _is_proved_in_time(choice, age):
         return draft
     if choice.action is not Action.SPOT:
         stop = Stop(

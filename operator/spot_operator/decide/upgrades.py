@@ -89,9 +89,10 @@ def _took_a_later_pod(restart: Restart, observation: Observation) -> bool:
 
 
 def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Restart:
-    """What stopped on a spot node that vanished soon afterwards was reclaimed (row 7)."""
+    """What stopped on a spot node that vanished soon afterwards was reclaimed (row 7); so was one that fell
+    silent first (row 10)."""
     stopped_unasked = restart.cause is Cause.REQUESTED and restart.row == "17"
-    if restart.cause is not Cause.VOLUNTARY_EVICTION and not stopped_unasked:
+    if restart.cause not in (Cause.VOLUNTARY_EVICTION, Cause.NODE_LOST) and not stopped_unasked:
         return restart
     if restart.capacity_type is not CapacityType.SPOT:
         return restart
@@ -107,7 +108,7 @@ def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Res
     return replace(
         restart,
         cause=Cause.INTERRUPTION,
-        row="7",
+        row="10" if restart.cause is Cause.NODE_LOST else "7",
         evidence=f"{restart.evidence}; its node vanished soon afterwards",
     )
 
