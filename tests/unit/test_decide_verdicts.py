@@ -184,7 +184,7 @@ def test_row_10_a_spot_node_that_fell_silent_and_vanished_was_reclaimed(
     node: NodeView | None, cause: Cause
 ) -> None:
     pod = make_ended_pod(137, conditions=disrupted("DeletionByTaintManager"))
-    silent = make_node(taints=(Taint(key="node.kubernetes.io/unreachable", effect="NoExecute"),))
+    silent = make_node(ready="Unknown")
     first = decide(make_observation(pods=(pod,), nodes={"spot-a": silent}), NOW, SETTINGS).status
     assert first.recent_restarts[0].cause is Cause.NODE_LOST
     later = make_observation(status=first, pods=(), nodes={"spot-a": node})
