@@ -7,12 +7,13 @@ all of it back. Invariant: bounded; the job that has not been looked at for long
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spot_operator.decide.overheads import merged
 from spot_operator.decide.rates import seen
 from spot_operator.model import InterruptionRate, JobSpec, Overheads, Pool
+from spot_operator.names import CapacityType
 from spot_operator.policy import Interruptions, Launches
 
 MAX_JOBS: Final = 2000
@@ -49,6 +50,13 @@ class Entry:
     interruptions: Mapping[str, Interruptions]
     """By zone, on spot."""
 
+    def pool(self, capacity_type: CapacityType) -> str:
+        return self.spot if capacity_type is CapacityType.SPOT else self.on_demand
+
+    def launches(self, capacity_type: CapacityType) -> Launches:
+        of = self.overheads
+        return of.spot if capacity_type is CapacityType.SPOT else of.on_demand
+
 
 class PoolBook:
     def __init__(self) -> None:
@@ -56,6 +64,8 @@ class PoolBook:
         """By UID."""
         self._interruptions: dict[str, dict[str, Interruptions]] = {}
         """By name of the spot pool, by zone: the sum over the jobs, at hand since every look asks for it."""
+        self._launches: dict[tuple[CapacityType, str], Launches] = {}
+        """By name of the pool: of all jobs, until one of them has measured something more."""
 
     def learn(
         self, job_uid: str, spec: JobSpec, overheads: Overheads, rate: InterruptionRate = NOTHING_SEEN
@@ -77,6 +87,8 @@ class PoolBook:
             self._add(entry, sign=-1)
 
     def _add(self, entry: Entry, *, sign: int = 1) -> None:
+        for capacity_type in CapacityType:
+            self._launches.pop((capacity_type, entry.pool(capacity_type)), None)
         if entry.interruptions:
             total = self._interruptions.get(entry.spot, {})
             self._interruptions[entry.spot] = _plus(total, entry.interruptions, sign=sign)
@@ -88,14 +100,25 @@ class PoolBook:
         return dict(total) if own is None or own.spot != name else _plus(total, own.interruptions, sign=-1)
 
     def known(self, job_uid: str, spec: JobSpec) -> Overheads:
-        """What other jobs of the same pools have measured."""
-        spot, on_demand = Launches(), Launches()
-        spot_name, on_demand_name = _name(spec.spot), _name(spec.on_demand)
-        for uid, entry in self._jobs.items():
-            if uid == job_uid:
-                continue
-            if entry.spot == spot_name:
-                spot = merged(spot, entry.overheads.spot)
-            if entry.on_demand == on_demand_name:
-                on_demand = merged(on_demand, entry.overheads.on_demand)
-        return Overheads(spot=spot, on_demand=on_demand)
+        """What other jobs of the same pools have measured; the extremes are those of all jobs."""
+        own = self._jobs.get(job_uid)
+        return Overheads(
+            spot=self._known(CapacityType.SPOT, _name(spec.spot), own),
+            on_demand=self._known(CapacityType.ON_DEMAND, _name(spec.on_demand), own),
+        )
+
+    def _known(self, capacity_type: CapacityType, name: str, own: Entry | None) -> Launches:
+        total = self._launches.get((capacity_type, name))
+        if total is None:
+            total = Launches()
+            for entry in self._jobs.values():
+                if entry.pool(capacity_type) == name:
+                    total = merged(total, entry.launches(capacity_type))
+            self._launches[capacity_type, name] = total
+        if own is None or own.pool(capacity_type) != name:
+            return total
+        mine = own.launches(capacity_type)
+        if total.count == mine.count:
+            return Launches()
+        seconds = round(total.total_seconds - mine.total_seconds, 3)
+        return replace(total, count=total.count - mine.count, total_seconds=seconds)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spot_operator.decide.overheads import merged
 from spot_operator.model import InterruptionRate, Overheads, Pool, ZoneInterruptions
 from spot_operator.policy import Interruptions, Launches
 from spot_operator.pools import MAX_JOBS, PoolBook
@@ -18,7 +19,10 @@ def test_others_of_the_pool_are_known_and_oneself_is_not() -> None:
     book, spec = PoolBook(), make_spec()
     book.learn("a", spec, SLOW)
     book.learn("b", spec, FAST)
-    assert book.known("a", spec) == FAST
+    others = book.known("a", spec)
+    assert others.on_demand == FAST.on_demand
+    # Every use adds what the job has measured itself; the extremes of all are then the same.
+    assert merged(SLOW.spot, others.spot) == merged(SLOW.spot, FAST.spot)
     assert book.known("c", spec).spot == Launches(2, 320.0, 20.0, 300.0)
 
 
@@ -34,6 +38,22 @@ def test_a_job_is_counted_once_with_what_it_says_last() -> None:
     book.learn("a", spec, SLOW)
     book.learn("a", spec, FAST)
     assert book.known("b", spec) == FAST
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 500)), min_size=1, max_size=12))
+def test_what_is_known_is_what_adding_all_others_gives(seen: list[tuple[str, int]]) -> None:
+    book, spec = PoolBook(), make_spec()
+    every: dict[str, Overheads] = {}
+    for uid, taken in seen:
+        before = every.get(uid, Overheads())
+        every[uid] = replace(before, spot=before.spot.and_one(float(taken)))
+        book.learn(uid, spec, every[uid])
+        for asked in "abcx":
+            own = every.get(asked, Overheads()).spot
+            want = own
+            for other, overheads in every.items():
+                want = want if other == asked else merged(want, overheads.spot)
+            assert merged(own, book.known(asked, spec).spot) == want
 
 
 def test_the_book_is_bounded() -> None:
