@@ -173,7 +173,8 @@ class Run:
             case Kind.OPERATOR_DIES_AT_CALL:
                 leader = self._leader()
                 if leader is not None:
-                    leader.dies_at = (leader.num_calls + it.number, "after" if it.number % 2 else "before")
+                    where = it.where or ("after" if it.number % 2 else "before")
+                    leader.dies_at = (leader.num_calls + it.number, where)
             case Kind.API_DOWN:
                 weather.is_down = True
                 await asyncio.sleep(it.number)

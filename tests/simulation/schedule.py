@@ -93,6 +93,8 @@ class Disturbance:
     """Which job it hits, where it hits one."""
     number: int
     """Seconds, or a count of calls, whatever the kind needs."""
+    where: str = ""
+    """Of a death at a call: `before` or `after` the server has done it; else as the number has it."""
 
     def __str__(self) -> str:
         return f"{self.at:6.1f} s  job {self.job}  {self.kind} ({self.number})"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from simulation import run
 from simulation.schedule import Disturbance, Job, Kind, Schedule
 
@@ -53,3 +57,23 @@ def test_a_reclaim_that_could_not_be_read_is_found_out_later() -> None:
 def test_a_hint_is_in_the_answer_to_the_next_report() -> None:
     for at in range(60, 71):
         assert_kept(play(Disturbance(float(at), Kind.CORDON, 0, 1), save_seconds=500.0))
+
+
+EVERY = int(os.environ.get("EVERY_CALL", "4"))
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_the_operator_may_die_at_any_call_of_a_launch_a_reclaim_and_an_end(where: str) -> None:
+    """One life for each call; each has to end as if nothing had happened. EVERY_CALL=1 leaves none out."""
+    reclaim = Disturbance(20.0, Kind.RECLAIM_NTH, 0, 20)
+    num_deaths = 0
+    for call in range(1 + 2 * (where == "after"), 1000, EVERY):
+        death = Disturbance(0.2, Kind.OPERATOR_DIES_AT_CALL, 0, call, where)
+        result = play(death, reclaim, num_spot_nodes=2, steps=40, save_seconds=10.0)
+        assert_kept(result)
+        has_died = any(f"is dead ({where} its call" in line for line in result.log)
+        if not has_died:
+            break
+        num_deaths += 1
+        assert num_runs(result) == 2, "\n".join(result.log)
+    assert num_deaths > 60 / EVERY
