@@ -23,7 +23,7 @@ from spot_operator.views import controller_of, is_ending, is_terminal
 from spot_operator.workqueue import WorkQueue
 
 SETTLING_SECONDS: Final = 0.3
-HEAD_START_SECONDS: Final = 5.0
+HEAD_START_SECONDS: Final = 30.0
 """Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
 want to tell can wait for so long, but no longer."""
 
@@ -122,10 +122,15 @@ class Core:
         if key is not None:
             if ended:
                 self.reconciler.pod_ended(key)
-            if ended or deleted or is_ending(pod):
+            if ended:
                 self.queue.wake(key, urgent=True)
+            elif is_ending(pod) and not deleted:
+                # Its end is what somebody waits for. It follows within a moment where a thousand pods are
+                # evicted, and then one look is enough.
+                self.queue.wake(key)
             else:
-                # Created, bound, pulled, started: these come in a row, and one look sees all of them.
+                # Created, bound, pulled, started: these come in a row, and one look sees all of them. Nor
+                # does anybody wait for the object of a pod to go that was heard to have ended.
                 self.queue.wake(key, SETTLING_SECONDS)
 
     def hear_node(self, node: Json, *, deleted: bool = False) -> None:

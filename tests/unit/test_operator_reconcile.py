@@ -1,5 +1,6 @@
 """One look through the real observer and reconciler, against scripted answers of an API server."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from spot_operator.observe import Observer
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_pod, make_status
 from spot_operator.wire import StatusUnreadable, status_to_json
+from spot_operator.workqueue import ORDINARY, URGENT
 
 Json = Mapping[str, Any]
 POD = "digits-0c5e1-1-0"
@@ -328,6 +330,27 @@ async def test_a_pod_that_is_gone_is_replaced() -> None:
     cluster = Unmarked(is_there=False)
     await make_core(cluster).reconciler.reconcile(KEY)
     assert "POST pods" in cluster.calls
+
+
+async def test_of_a_pods_end_only_the_end_itself_goes_before_others() -> None:
+    core = make_core(Cluster())
+    pod = Cluster()._answer("/pods", None)["items"][0]
+    now = asyncio.get_running_loop().time()
+
+    def due(change: Json, *, deleted: bool = False) -> tuple[int, float]:
+        core.queue._due.clear()
+        core.hear_pod(pod | change, deleted=deleted)
+        rank, time = core.queue._due[KEY]
+        return rank, round(time - now, 1)
+
+    told = {"metadata": pod["metadata"] | {"deletionTimestamp": "2026-11-23T12:00:30Z"}}
+    ended = told | {"status": {"phase": "Failed"}}
+    assert due({}) == (ORDINARY, 0.3)
+    assert due(told) == (ORDINARY, 0.0)
+    assert due(ended) == (URGENT, 0.0)
+    assert due(ended, deleted=True) == (ORDINARY, 0.3)
+    assert due({}) == (ORDINARY, 0.3)
+    assert due(told, deleted=True) == (URGENT, 0.0)  # by force: its end was never heard
 
 
 async def test_a_pod_that_was_seen_to_go_is_not_asked_for() -> None:
