@@ -16,6 +16,7 @@ from spot_operator.model import (
     FallbackSpec,
     JobStatus,
     Observation,
+    Overheads,
     PodCondition,
     PodRecord,
     PodRetention,
@@ -260,6 +261,46 @@ def test_what_runs_is_taken_up_when_status_was_emptied() -> None:
     assert (gang.incarnation, gang.capacity_type, gang.pods[0].uid) == (7, "on-demand", POD_UID)
     assert gang.pods[0].node_name == "spot-a"
     assert [event.reason for event in decision.events] == [Reason.ADOPTED]
+
+
+def test_the_one_that_works_goes_on_where_spot_was_asked_for_beside_it() -> None:
+    sixth = make_pod(name="digits-0c5e1-6-0", incarnation=6, capacity_type=CapacityType.ON_DEMAND)
+    waits = {"phase": "Pending", "node_name": None, "trainer": ContainerView(), "conditions": ()}
+    asks = make_pod(name="digits-0c5e1-7-0", incarnation=7, uid="uid-7", **waits)
+    for policy in (FallbackPolicy.RULES, FallbackPolicy.AUTO):
+        spec = make_spec(fallback=FallbackSpec(policy=policy))
+        decision = step(make_observation(status=JobStatus(), spec=spec, pods=(sixth, asks)))
+        deleted = [action.uid for action in decision.actions if isinstance(action, DeletePod)]
+        assert POD_UID not in deleted
+        status = decision.status
+        works = status.predecessor or status.gang
+        assert works is not None
+        assert (works.incarnation, works.capacity_type, works.stop) == (6, "on-demand", None)
+
+
+def test_what_had_fallen_back_to_on_demand_stays_there() -> None:
+    seventh = make_pod(name="digits-0c5e1-7-0", incarnation=7, capacity_type=CapacityType.ON_DEMAND)
+    spec = make_spec(fallback=FallbackSpec(policy=FallbackPolicy.RULES))
+    decision = step(make_observation(status=JobStatus(), spec=spec, pods=(seventh,)))
+    assert decision.actions == ()
+    assert decision.status.capacity is not None
+    assert (decision.status.capacity.type, decision.status.capacity.reason) == ("on-demand", Reason.ADOPTED)
+
+
+def test_how_long_it_has_run_is_no_launch() -> None:
+    old = NOW - seconds(72_000)
+    seventh = make_pod(
+        name="digits-0c5e1-7-0", incarnation=7, created=old, trainer=ContainerView(running_since=old)
+    )
+    report = Report(pod_uid=POD_UID, received=NOW, incarnation=7, step=5000, total_steps=10_000)
+    decision = step(make_observation(status=JobStatus(), pods=(seventh,), report=report))
+    assert decision.status.overheads == Overheads()
+
+
+def test_a_pod_that_only_claims_to_be_of_the_job_is_not_taken_up() -> None:
+    forged = make_pod(name="other-0c5e1-999-0", incarnation=999)
+    decision = step(make_observation(status=JobStatus(), pods=(forged,)))
+    assert decision.status.incarnation == 1
 
 
 def test_an_end_that_an_emptied_status_has_forgotten_is_judged_again() -> None:

@@ -25,6 +25,7 @@ from spot_operator.policy import Action, explain
 
 STICKY_REASONS: Final = frozenset(
     {
+        Reason.ADOPTED,
         Reason.AFTER_INTERRUPTIONS,
         Reason.DEADLINE_NEAR,
         Reason.DEADLINE_INFEASIBLE,

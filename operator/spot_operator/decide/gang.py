@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from spot_operator.decide.draft import Draft
-from spot_operator.decide.fates import Fate, PodFate, find_pod, node_of
+from spot_operator.decide.fates import Fate, PodFate, find_pod, is_terminal, node_of
+from spot_operator.decide.pods import pod_name
 from spot_operator.decide.signals import hint_of, notice_of, unreachable_since
-from spot_operator.model import UNKNOWN, Gang, NodeView, Observation, PodRecord, PodView
+from spot_operator.model import UNKNOWN, CapacityStatus, Gang, NodeView, Observation, PodRecord, PodView
 from spot_operator.names import Reason
 
 
@@ -101,23 +102,62 @@ def adopt(draft: Draft) -> Draft:
     An intent is in status before its pod is made; so a status that is older than a pod was emptied, or
     came from a backup. To count from there again would end what runs, and launch incarnations that the
     claims of the ones before them fence one by one.
+
+    Where spot was being asked for beside on-demand, the newest pod is not the one that works: that one
+    goes on as its predecessor. The run stays where it is, as after any other move.
     """
-    pods = draft.observation.pods
-    newest = None if pods is UNKNOWN else max(pods, key=lambda pod: pod.incarnation, default=None)
+    pods = _pods_by_name(draft.observation)
+    newest = max(pods, key=lambda pod: pod.incarnation, default=None)
     gangs = (draft.status.gang, draft.status.predecessor)
     known = {record.name for gang in gangs if gang is not None for record in gang.pods}
     if newest is None or newest.name in known or newest.incarnation <= draft.status.incarnation:
         return draft
-    gang = Gang(
-        incarnation=newest.incarnation,
-        capacity_type=newest.capacity_type,
-        created_time=newest.created,
-        pods=(PodRecord(name=newest.name, rank=newest.rank, uid=newest.uid),),
+    gang, predecessor, runs = _taken_up(newest, draft.now), None, newest
+    before = [pod for pod in pods if pod.incarnation < newest.incarnation and not is_terminal(pod)]
+    if before and newest.trainer.running_since is None:
+        works = max(before, key=lambda pod: pod.incarnation)
+        if works.deletion_timestamp is None:
+            gang = replace(gang, is_beside=True, hands_over_from=works.incarnation)
+            predecessor, runs = _taken_up(works, draft.now), works
+    capacity = CapacityStatus(
+        type=runs.capacity_type,
+        since=draft.now,
+        reason=Reason.ADOPTED,
+        message=f"incarnation {runs.incarnation} was found there",
     )
-    return draft.with_status(incarnation=gang.incarnation, gang=gang, predecessor=None).say(
+    return draft.with_status(
+        incarnation=gang.incarnation, gang=gang, predecessor=predecessor, capacity=capacity
+    ).say(
         "Warning",
         Reason.ADOPTED,
         f"incarnation {gang.incarnation} exists and status knew nothing of it: it is taken up as it is",
+    )
+
+
+def _pods_by_name(observation: Observation) -> list[PodView]:
+    """The pods that bear a name of the job's own making; who may create pods may claim any number."""
+    if observation.pods is UNKNOWN:
+        return []
+    return [
+        pod
+        for pod in observation.pods
+        if pod.name == pod_name(observation.name, observation.uid, pod.incarnation, pod.rank)
+    ]
+
+
+def _taken_up(pod: PodView, now: datetime) -> Gang:
+    record = PodRecord(
+        name=pod.name,
+        rank=pod.rank,
+        uid=pod.uid,
+        # Nobody knows any more when it began to work; until now would pass for a launch of that length.
+        working_time=now if pod.trainer.running_since is not None else None,
+    )
+    return Gang(
+        incarnation=pod.incarnation,
+        capacity_type=pod.capacity_type,
+        created_time=pod.created,
+        pods=(record,),
     )
 
 

@@ -51,7 +51,7 @@ def note_overdue(draft: Draft) -> Draft:
 
 
 def _overdue(pod: PodView) -> str:
-    since = f"pod {pod.name} was to end at {pod.deletion_timestamp:%H:%M:%S}Z"
+    since = f"pod {pod.name} was to end at {pod.deletion_timestamp:%Y-%m-%d %H:%M:%S}Z"
     if pod.node_name is None:
         return f"{since} and never had a node: a finalizer holds it, and who has put it there must remove it"
     return (
