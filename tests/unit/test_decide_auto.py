@@ -198,6 +198,15 @@ def test_spot_that_is_not_cheaper_by_the_table_is_not_taken() -> None:
     assert chosen(decide(waiting, NOW, SETTINGS)) == (CapacityType.SPOT, Reason.SPOT_FIRST)
 
 
+def test_what_the_last_spot_node_cost_does_not_keep_a_job_off_spot_for_ever() -> None:
+    peak = Cost(spot_price=Decimal("3.20"), on_demand_price=Decimal("3.06"))
+    spec = auto_spec(10 * HOUR, expected=3600, **BARE)
+    remembered = make_status(gang=None, cost=peak)
+    assert chosen(look(spec, remembered, pods=()))[0] is CapacityType.SPOT
+    told = replace(spec, spot=replace(spec.spot, price_per_node_hour=Decimal("3.20")))
+    assert chosen(look(told, remembered, pods=()))[0] is CapacityType.ON_DEMAND
+
+
 def test_spot_that_costs_as_much_is_not_taken() -> None:
     dear = auto_spec(100 * HOUR, expected=60, spot=Pool(price_per_node_hour=Decimal("3.06")))
     decision = look(dear, JobStatus(), pods=())
@@ -310,6 +319,19 @@ def test_long_launches_do_not_make_longer_waits_pass_for_launches() -> None:
     status = make_status(gang=replace(gang, pods=(record,)), overheads=slow)
     found = look(auto_spec(None), status, report=report(), known_overheads=slow).status.overheads
     assert found.spot == slow.spot.and_one(30.0)
+
+
+def test_a_launch_that_nobody_could_hear_the_end_of_is_not_measured() -> None:
+    """The operator was away for two hours, in which the program began."""
+    gang = make_gang(created_time=NOW - seconds(7200))
+    record = replace(gang.pods[0], scheduled_time=NOW - seconds(7190), started_time=NOW - seconds(7180))
+    status = make_status(gang=replace(gang, pods=(record,)))
+    found = look(auto_spec(None), status, report=report(), reports_since=NOW - seconds(5)).status
+    assert found.overheads == NOTHING
+    assert found.gang is not None
+    assert found.gang.pods[0].working_time is not None
+    heard = look(auto_spec(None), status, report=report(), reports_since=NOW - seconds(7200)).status
+    assert heard.overheads.spot.count == 1
 
 
 def test_a_container_whose_node_went_at_once_never_worked() -> None:

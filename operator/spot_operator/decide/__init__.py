@@ -90,7 +90,13 @@ def take_stock(draft: Draft) -> Draft:
             draft = _say_hint(_complain_of_price(draft, before, after), gang, before, after)
         # Not what launches took so far: each wait that just passed for one would let a longer one pass.
         patience = float(draft.settings.launch_seconds)
-        status = measure_launch(replace(paid, gang=gang), report, draft.now, patience_seconds=patience)
+        status = measure_launch(
+            replace(paid, gang=gang),
+            report,
+            draft.now,
+            patience_seconds=patience,
+            reports_since=observation.reports_since,
+        )
     if status.predecessor is not None:
         predecessor = refresh_gang(status.predecessor, observation, draft.now)
         for before, after in zip(status.predecessor.pods, predecessor.pods, strict=True):

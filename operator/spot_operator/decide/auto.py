@@ -184,4 +184,9 @@ def _prices(spec: JobSpec, status: JobStatus, settings: PolicySettings) -> tuple
     on_demand = known_price(CapacityType.ON_DEMAND, spec, status, settings.prices)
     if spot is None or on_demand is None or not spot:
         return PRICE_RATIO
-    return spot, on_demand
+    if spot < on_demand:
+        return spot, on_demand
+    told = known_price(CapacityType.SPOT, spec, status, settings.prices, is_memory_asked=False)
+    # What the last spot node cost when it went says little of the next, and only that could correct it:
+    # by memory alone spot would never be asked for again.
+    return PRICE_RATIO if told is None else (spot, on_demand)

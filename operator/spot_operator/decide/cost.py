@@ -15,7 +15,7 @@ from spot_operator.decide.auto import working_gang
 from spot_operator.decide.conditions import is_finished
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import find_pod, node_of
-from spot_operator.decide.overheads import merged
+from spot_operator.decide.overheads import launch_began, merged
 from spot_operator.decide.prices import known_price, price_by_selector, with_first_prices, with_prices
 from spot_operator.decide.progress import remaining_work_seconds
 from spot_operator.decide.rates import and_seen
@@ -210,9 +210,7 @@ def _until_work(draft: Draft, gang: Gang | None, capacity_type: CapacityType) ->
     usual = launches.mean_seconds(expected)
     if gang is None:
         return usual
-    began, bound = gang.created_time, gang.pods[0].scheduled_time or draft.now
-    if capacity_type is CapacityType.SPOT and (bound - began).total_seconds() > expected:
-        began = bound  # as in what is measured: such a wait is one for capacity, and no part of a launch
+    began = launch_began(gang, gang.pods[0].scheduled_time or draft.now, expected)
     return max(0.0, usual - (draft.now - began).total_seconds())
 
 

@@ -18,12 +18,17 @@ PLAIN_SECONDS = 60.0
 
 
 def measure_launch(
-    status: JobStatus, report: Report | None, now: datetime, *, patience_seconds: float
+    status: JobStatus,
+    report: Report | None,
+    now: datetime,
+    *,
+    patience_seconds: float,
+    reports_since: datetime | None,
 ) -> JobStatus:
     """Status with the launch of the gang measured, if it is doing useful work and was not before.
 
-    A pod that has waited for a spot node for longer than `patience_seconds` has waited for capacity. Waiting
-    for on-demand always counts: a deadline depends on it.
+    Where nobody could hear the first report (`reports_since` is when this process began to), how long the
+    launch took is not known and not guessed.
     """
     gang = status.gang
     if gang is None:
@@ -32,17 +37,34 @@ def measure_launch(
     working = _working_time(record, report, now, claims=status.claims)
     if record.working_time is not None or working is None:
         return status
-    began, bound = gang.created_time, record.scheduled_time
-    is_spot = gang.capacity_type is CapacityType.SPOT
-    if is_spot and bound is not None and (bound - began).total_seconds() > patience_seconds:
-        began = bound
-    seconds = max(0.0, (working - began).total_seconds())
     pods = (replace(record, working_time=working), *gang.pods[1:])
+    if report is not None and _was_unheard(record, reports_since):
+        return replace(status, gang=replace(gang, pods=pods))
+    began = launch_began(gang, record.scheduled_time, patience_seconds)
+    seconds = max(0.0, (working - began).total_seconds())
     return replace(
         status,
         gang=replace(gang, pods=pods),
         overheads=_with_launch(status.overheads, gang, round(seconds, 1)),
     )
+
+
+def launch_began(gang: Gang, bound: datetime | None, patience_seconds: float) -> datetime:
+    """From when a launch counts, whose pod was bound to a node at `bound`.
+
+    A pod that has waited for a spot node for longer than `patience_seconds` has waited for capacity, which
+    is no part of a launch. Waiting for on-demand always is: a deadline depends on it.
+    """
+    began = gang.created_time
+    is_wait = bound is not None and (bound - began).total_seconds() > patience_seconds
+    return bound if is_wait and bound is not None and gang.capacity_type is CapacityType.SPOT else began
+
+
+def _was_unheard(record: PodRecord, reports_since: datetime | None) -> bool:
+    """The program had run for so long before there was an ear that its first report may well be lost."""
+    if reports_since is None or record.started_time is None:
+        return False
+    return (reports_since - record.started_time).total_seconds() > PLAIN_SECONDS
 
 
 def _working_time(

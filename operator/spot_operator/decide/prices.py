@@ -30,12 +30,18 @@ def with_first_prices(gang: Gang, priced: Gang) -> Gang:
 
 
 def known_price(
-    capacity_type: CapacityType, spec: JobSpec, status: JobStatus, table: PriceTable
+    capacity_type: CapacityType,
+    spec: JobSpec,
+    status: JobStatus,
+    table: PriceTable,
+    *,
+    is_memory_asked: bool = True,
 ) -> Decimal | None:
     """What a node of this capacity costs for an hour, as far as can be told before there is one.
 
     By the job; else by its nodes there now; else by the table, for the instance types that its pods ask
-    for, else for those that it runs on now; else as it was known last. Of several the dearest.
+    for, else for those that it runs on now; else, if memory is asked, as it was known last. Of several the
+    dearest.
     """
     is_spot = capacity_type is CapacityType.SPOT
     sources: tuple[Iterable[Decimal | None], ...] = (
@@ -43,7 +49,7 @@ def known_price(
         _prices_now(status, capacity_type),
         (price_by_selector(capacity_type, spec, table),),
         _prices_of_types(status, capacity_type, table),
-        (status.cost.spot_price if is_spot else status.cost.on_demand_price,),
+        ((status.cost.spot_price if is_spot else status.cost.on_demand_price) if is_memory_asked else None,),
     )
     for source in sources:
         if known := [price for price in source if price is not None]:
