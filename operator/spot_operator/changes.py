@@ -1,7 +1,8 @@
 """What a new status would tell that the stored one does not: whether it is worth a write.
 
-Pure. Invariant: node time and money alone never cause a write, so an idle job causes none;
-progress alone is written at a bounded rate; everything else is written at once.
+Pure. Invariant: node time and what it costs alone never cause a write, so an idle job causes none;
+progress alone, and what a node says of its price, are written at a bounded rate; everything else is
+written at once.
 """
 
 from dataclasses import replace
@@ -41,8 +42,22 @@ def _without_progress(status: JobStatus) -> JobStatus:
     if capacity is not None:
         capacity = replace(capacity, message="", next_decision_time=None)
     return replace(
-        status, progress=Progress(), checkpoint=None, message="", conditions=conditions, capacity=capacity
+        status,
+        progress=Progress(),
+        checkpoint=None,
+        message="",
+        conditions=conditions,
+        capacity=capacity,
+        gang=_priceless(status.gang),
+        predecessor=_priceless(status.predecessor),
     )
+
+
+def _priceless(gang: Gang | None) -> Gang | None:
+    """A market may move every second; a price that is seconds old is off by fractions of a cent."""
+    if gang is None:
+        return None
+    return replace(gang, pods=tuple(replace(record, price_per_node_hour=None) for record in gang.pods))
 
 
 def compare(old: JobStatus, new: JobStatus) -> Change:

@@ -647,7 +647,7 @@ def test_money_and_rates_alone_are_not_worth_a_write() -> None:
     )
     assert compare(old, new) is Change.NOTHING
     priced = replace(old.gang, pods=(replace(old.gang.pods[0], price_per_node_hour=Decimal(1)),))
-    assert compare(old, replace(old, gang=priced)) is Change.SUBSTANCE
+    assert compare(old, replace(old, gang=priced)) is Change.PROGRESS  # written, at a bounded rate
 
 
 def test_a_look_that_finds_only_that_time_went_by_writes_nothing() -> None:
@@ -662,3 +662,25 @@ def test_a_termination_without_a_time_is_paid_for_until_it_is_seen() -> None:
     ended = make_pod(phase="Failed", trainer=view)
     cost = step(make_observation(status=fresh(), pods=(ended,)), after=HOUR - 99).status.cost
     assert cost.spot_node_seconds == 3600
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.COMPLETE, OutcomeKind.FAILED])
+def test_the_time_of_the_other_gang_is_not_free_when_the_job_ends(kind: OutcomeKind) -> None:
+    """The successor's node could never be read, so its time had waited for a price until then."""
+    hour = NOW - seconds(HOUR)
+    waits = PodRecord(
+        name="digits-0c5e1-2-0", rank=0, uid="uid-2", node_name="n2", scheduled_time=hour, started_time=hour
+    )
+    successor = make_gang(
+        incarnation=2, created_time=hour, pods=(waits,), hands_over_from=1, accounted_until=None
+    )
+    stop = Stop(reason=StopReason.NODE_SIGNAL, time=NOW - seconds(5), message="x")
+    status = make_status(incarnation=2, predecessor=make_gang(stop=stop), gang=successor)
+    code = 0 if kind is OutcomeKind.COMPLETE else 78
+    first = make_ended_pod(code, outcome=make_outcome(kind, "Done"))
+    second = make_pod(name=waits.name, uid="uid-2", incarnation=2, node_name="n2")
+    bare = make_spec(spot=Pool(), on_demand=Pool())
+    nodes = {"spot-a": make_node(), "n2": UNKNOWN}
+    decision = step(make_observation(spec=bare, status=status, pods=(first, second), nodes=nodes))
+    assert decision.status.phase in ("Complete", "Failed")
+    assert decision.status.cost.unpriced_spot_node_seconds >= HOUR

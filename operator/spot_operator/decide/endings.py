@@ -155,6 +155,7 @@ def _complete(draft: Draft, verdict: Verdict, reached: int | None, ended: dateti
         step=reached,
         estimated_completion_time=None,
     )
+    draft = _paid_off(draft)
     counts = draft.status.restarts
     message = (
         f"completed after {draft.status.incarnation} incarnations, {counts.interruptions} interruptions; "
@@ -168,8 +169,17 @@ def _complete(draft: Draft, verdict: Verdict, reached: int | None, ended: dateti
     return draft.say("Normal", Reason.COMPLETED, f"{message} ({verdict.evidence})").finish()
 
 
+def _paid_off(draft: Draft) -> Draft:
+    """With the time of the gangs that nobody will look at any more: it waits for no price now."""
+    for gang in (draft.status.gang, draft.status.predecessor):
+        if gang is not None:
+            draft = replace(draft, status=account(draft, gang, draft.now, is_over=True)[0])
+    return draft
+
+
 def fail(draft: Draft, reason: Reason | str, message: str) -> Draft:
     """End the job for good; its checkpoints stay."""
+    draft = _paid_off(draft)
     draft = draft.with_status(gang=None, predecessor=None, completion_time=draft.now, next_launch_time=None)
     draft = draft.note(ConditionType.FAILED, True, reason, message)
     draft = draft.note(ConditionType.PODS_READY, False, reason, "the job has failed")
