@@ -43,7 +43,16 @@ def _tally_cost(old: Cost, new: Cost) -> None:
     _grow(metrics.UNPRICED_NODE_SECONDS, _unpriced(old), _unpriced(new))
     # An earlier version did not accrue.
     _grow(metrics.COST_SPENT, old.spent if old.accrued is None else old.accrued, new.accrued)
-    _grow(metrics.COST_ON_DEMAND_ONLY, old.on_demand_only, new.on_demand_only)
+    if new.on_demand_price is not None:
+        # Of the new time alone: `on_demand_only` is all of it at today's price, and a counter that took its
+        # rises and not its falls would grow with every change of the price.
+        before = _node_seconds(old) if old.on_demand_price is not None else 0.0
+        hours = max(0.0, _node_seconds(new) - before) / 3600
+        metrics.COST_ON_DEMAND_ONLY.inc(hours * float(new.on_demand_price))
+
+
+def _node_seconds(cost: Cost) -> float:
+    return cost.spot_node_seconds + cost.on_demand_node_seconds
 
 
 def _unpriced(cost: Cost) -> float:

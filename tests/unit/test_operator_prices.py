@@ -1,6 +1,7 @@
 """Prices as people write them, on a node and in the chart's table."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -110,7 +111,12 @@ def value(name: str, **labels: str) -> float:
 
 def test_money_and_time_are_counted_by_what_a_write_adds() -> None:
     old = JobStatus(
-        cost=Cost(spot_node_seconds=10.0, accrued=Decimal(1), on_demand_only=Decimal(3)),
+        cost=Cost(
+            spot_node_seconds=10.0,
+            accrued=Decimal(1),
+            on_demand_only=Decimal(3),
+            on_demand_price=Decimal(300),
+        ),
         interruption_rate=InterruptionRate(
             zones=(ZoneInterruptions(zone="a", interruptions=1, node_seconds=10.0),)
         ),
@@ -123,6 +129,7 @@ def test_money_and_time_are_counted_by_what_a_write_adds() -> None:
             unpriced_on_demand_node_seconds=1.0,
             accrued=Decimal("1.5"),
             on_demand_only=Decimal(5),
+            on_demand_price=Decimal(360),
         ),
         interruption_rate=InterruptionRate(
             zones=(
@@ -168,3 +175,16 @@ def test_projections_are_summed_and_no_job_has_a_series() -> None:
     collector.forget(("team", "b"))
     (family,) = collector.collect()
     assert [sample.value for sample in family.samples] == [0.0]
+
+
+def test_what_on_demand_would_have_cost_grows_by_the_time_alone() -> None:
+    """The price of it moves with the market, and with each node that tells another one."""
+    at_peak = JobStatus(cost=Cost(spot_node_seconds=360_000.0, on_demand_price=Decimal("3.06")))
+    later = replace(at_peak, cost=replace(at_peak.cost, on_demand_price=Decimal("2.50")))
+    name = "spot_operator_cost_on_demand_only_total"
+    before = metrics.REGISTRY.get_sample_value(name) or 0.0
+    tally(JobStatus(), at_peak)
+    for _ in range(10):
+        tally(at_peak, later)
+        tally(later, at_peak)
+    assert (metrics.REGISTRY.get_sample_value(name) or 0.0) - before == pytest.approx(306.0)
