@@ -16,7 +16,8 @@ from spot_operator.model import InterruptionRate, JobSpec, Overheads, Pool
 from spot_operator.names import CapacityType
 from spot_operator.policy import Interruptions, Launches
 
-MAX_JOBS: Final = 2000
+MAX_JOBS: Final = 12_000
+"""Above what one operator is expected to serve: a job that is dropped is taken in again at its next look."""
 NOTHING_SEEN: Final = InterruptionRate()
 
 
@@ -72,6 +73,8 @@ class PoolBook:
     ) -> None:
         known = self._jobs.get(job_uid)
         found = (overheads, seen(rate))
+        if known is not None:
+            self._jobs.move_to_end(job_uid)
         if found == ((Overheads(), {}) if known is None else (known.overheads, known.interruptions)):
             return
         self._forget(job_uid)
@@ -91,7 +94,10 @@ class PoolBook:
             self._launches.pop((capacity_type, entry.pool(capacity_type)), None)
         if entry.interruptions:
             total = self._interruptions.get(entry.spot, {})
-            self._interruptions[entry.spot] = _plus(total, entry.interruptions, sign=sign)
+            if left := _plus(total, entry.interruptions, sign=sign):
+                self._interruptions[entry.spot] = left
+            else:
+                self._interruptions.pop(entry.spot, None)
 
     def known_interruptions(self, job_uid: str, spec: JobSpec) -> dict[str, Interruptions]:
         """By zone: what other jobs of the same spot pool have seen."""
@@ -114,7 +120,8 @@ class PoolBook:
             for entry in self._jobs.values():
                 if entry.pool(capacity_type) == name:
                     total = merged(total, entry.launches(capacity_type))
-            self._launches[capacity_type, name] = total
+            if total.count:
+                self._launches[capacity_type, name] = total
         if own is None or own.pool(capacity_type) != name:
             return total
         mine = own.launches(capacity_type)

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spot_operator import pools
 from spot_operator.decide.overheads import merged
 from spot_operator.model import InterruptionRate, Overheads, Pool, ZoneInterruptions
 from spot_operator.policy import Interruptions, Launches
@@ -61,6 +63,25 @@ def test_the_book_is_bounded() -> None:
     for number in range(MAX_JOBS + 5):
         book.learn(f"job-{number}", spec, FAST)
     assert book.known("x", spec).spot.count == MAX_JOBS
+
+
+def test_what_was_looked_at_last_is_not_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "MAX_JOBS", 2)
+    book, spec = PoolBook(), make_spec()
+    for uid in ("a", "b", "a", "c"):
+        book.learn(uid, spec, FAST)
+    # "b" was: those who ask count themselves out.
+    assert [book.known(uid, spec).spot.count for uid in "abc"] == [1, 2, 1]
+
+
+def test_pools_of_which_nobody_knows_anything_leave_nothing_behind() -> None:
+    book = PoolBook()
+    for number in range(50):
+        spec = make_spec(spot=Pool(node_selector={"run": str(number)}))
+        book.learn("a", spec, Overheads(), rate(("x", 1, 10.0)))
+        book.known("a", spec)
+        book.learn("a", spec, Overheads())
+    assert (book._launches, book._interruptions) == ({}, {})
 
 
 def rate(*zones: tuple[str, int, float]) -> InterruptionRate:
