@@ -14,7 +14,7 @@ from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube
-from spot_operator.names import LABEL_JOB_UID
+from spot_operator.names import LABEL_JOB_UID, Phase
 from spot_operator.observe import Observer
 from spot_operator.reconcile import Reconciler
 from spot_operator.reports import ReportBook
@@ -22,6 +22,8 @@ from spot_operator.settings import Settings
 from spot_operator.views import controller_of, is_ending, is_terminal
 from spot_operator.workqueue import WorkQueue
 
+FINAL_PHASES: Final = frozenset({Phase.COMPLETE, Phase.FAILED})
+"""Pods that are kept of such jobs have ended, and nobody waits for what follows."""
 SETTLING_SECONDS: Final = 0.3
 HEAD_START_SECONDS: Final = 30.0
 """Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
@@ -81,15 +83,19 @@ class Core:
         woken = set(self.nodes.replace_all(await self._kube.list(NODES)))
         pods: list[dict[str, Any]] = []
         jobs: dict[JobKey, str] = {}
+        finished: set[JobKey] = set()
         for namespace in self._settings.watch_namespaces or (None,):
             pods += await self._kube.list(PODS, namespace, labels=LABEL_JOB_UID)
             for job in await self._kube.list(JOBS, namespace):
                 metadata = job["metadata"]
-                jobs[metadata["namespace"], metadata["name"]] = metadata["resourceVersion"]
+                key = (metadata["namespace"], metadata["name"])
+                jobs[key] = metadata["resourceVersion"]
+                if (job.get("status") or {}).get("phase") in FINAL_PHASES:
+                    finished.add(key)
         woken |= self.pods.replace_all(pods)
         woken |= {key for key, version in jobs.items() if not self.reconciler.has_seen(key, version)}
         # A stop must not wait for a thousand looks that find nothing to do.
-        pressing = self._pressing(pods)
+        pressing = self._pressing(pods) - finished
         for key in sorted(woken):
             self.queue.wake(key, urgent=key in pressing)
         for number, key in enumerate(jobs):

@@ -477,3 +477,30 @@ async def test_a_deletion_that_changes_nothing_is_not_repeated_without_a_pause()
     )
     core = make_core(cluster)
     assert [await core.reconciler.reconcile(KEY) for _ in range(20)][-1] == 30
+
+
+class Listed(Cluster):
+    """A job whose pod has ended and is kept."""
+
+    def __init__(self, phase: str) -> None:
+        super().__init__()
+        self._phase = phase
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        if path.endswith("/nodes"):
+            return {"items": []}
+        if path.endswith("/spottrainingjobs"):
+            return {"items": [JOB | {"status": {"phase": self._phase}}]}
+        found = super()._answer(path, body)
+        if path.endswith("/pods"):
+            return {"items": [pod | {"status": {"phase": "Failed"}} for pod in found["items"]]}
+        return found
+
+
+@pytest.mark.parametrize(
+    ("phase", "rank"), [("Running", URGENT), ("Complete", ORDINARY), ("Failed", ORDINARY)]
+)
+async def test_pods_that_are_kept_of_finished_jobs_press_nobody(phase: str, rank: int) -> None:
+    core = make_core(Listed(phase))
+    await core.list_all()
+    assert core.queue._due[KEY][0] == rank
