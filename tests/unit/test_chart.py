@@ -281,3 +281,13 @@ def test_every_value_has_a_schema_and_every_top_level_key_a_comment() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     assert set(yaml.safe_load(values)) == set(schema["properties"]) - {"global"}
     assert schema["additionalProperties"] is False
+
+
+def test_what_the_schema_allows_the_operator_can_read(render: Render, tmp_path: Path) -> None:
+    """Helm reads the numbers of a file as floats, and writes large ones as 1e+06 where it is let."""
+    values = tmp_path / "values.yaml"
+    values.write_text("{policy: {interruptionPriorNodeHours: 1000000}, prices: null}")
+    container = pod_of(render(values=values))["containers"][0]
+    given = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    policy = read_settings(DOWNWARD | given).policy
+    assert (policy.interruption_prior_node_hours, policy.prices) == (1_000_000, {})
