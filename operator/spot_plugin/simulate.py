@@ -104,6 +104,10 @@ def prepare(
     return Prepared(plan=plan, chosen=manifest.chosen, notes=tuple(notes))
 
 
+SHORTEST_MEDIAN_SECONDS: Final = 60.0
+"""Below, a pool with hardly any spot would be played as millions of spells that no pod could use."""
+
+
 def climate(
     manifest: Manifest, *, availability: float, median_up_seconds: float | None, spread: float
 ) -> tuple[Climate, tuple[str, ...]]:
@@ -122,7 +126,7 @@ def climate(
     if not job.spot_interruptions or not isinstance(hours, int | float) or hours <= 0:
         return found, ()
     # Spells of this spread are on average so many times as long as their median.
-    median = hours * 3600 * found.median_up_seconds / found.mean_up_seconds
+    median = max(SHORTEST_MEDIAN_SECONDS, hours * 3600 * found.median_up_seconds / found.mean_up_seconds)
     note = (
         f"the median up-time follows from what the job has seen: one interruption in {hours:.1f} node-hours "
         "(status.interruptionRate); --median-up-time says otherwise"

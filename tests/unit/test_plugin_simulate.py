@@ -260,6 +260,7 @@ UNHARMED = {"nodeHoursPerInterruption": 12.0, "zones": [{"interruptions": 0, "no
         (MEASURED, (), 12 * 3600 / 3.5966),
         (MEASURED, ("--spread", "0"), 12 * 3600),
         (MEASURED, ("--median-up-time", "30m"), 1800),
+        ({"nodeHoursPerInterruption": 0.001, "zones": [{"interruptions": 2}]}, (), 60),
         (UNHARMED, (), 2160),
         (None, (), 2160),
         ("rubbish", (), 2160),
