@@ -98,7 +98,10 @@ def test_money_and_rates_come_back_to_the_last_digit(api_server: Any, namespace:
 
 def test_a_condition_needs_its_type_only(api_server: Any, namespace: str) -> None:
     api_server.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(BASE))
-    patch = json.dumps({"status": {"conditions": [{"type": "SomethingNew"}], "phase": "AlsoNew"}})
+    foreign = {"conditions": [{"type": "SomethingNew"}], "phase": "AlsoNew"}
+    patch = json.dumps({"status": foreign})
     api_server.kubectl(
         "patch", "stj", "digits", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch
     )
+    stored = json.loads(api_server.kubectl("get", "stj", "digits", "-n", namespace, "-o", "json"))
+    assert stored["status"] == foreign
