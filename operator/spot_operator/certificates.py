@@ -2,9 +2,9 @@
 
 One Secret in the operator's namespace holds a CA and a serving certificate, so that no
 chart has to generate either and no hook has to run. Invariants: the CA stays the same for
-as long as it is valid (pods carry it in an annotation and read it once), whatever becomes of
-the Secret while a process remembers it; replicas share the
-Secret, and whoever loses the race to write it uses what the winner wrote.
+as long as it is valid (pods carry it in an annotation and read it once), also where the Secret is
+deleted or damaged while a process remembers it; replicas share the Secret, and whoever loses the
+race to write it uses what the winner wrote. Another valid CA in it is therefore taken for a winner's.
 """
 
 import base64
@@ -200,7 +200,8 @@ class Certificates:
             except NotFound:
                 secret = None
             stored = _from_secret((secret or {}).get("data") or {})
-            # What was deleted or overwritten is put back: pods that run trust the CA that they began with.
+            # What was deleted, or overwritten with what is no CA, is put back: pods that run trust the one
+            # that they began with.
             is_usable = stored is not None and _is_good(stored.ca, None, self._clock(), SERVING_VALID)
             wanted = refresh(stored if is_usable else self._bundle, self._host, self._clock())
             if wanted == stored:
