@@ -366,9 +366,18 @@ class Run:
         self.world.api.update("spottrainingjobs", job, change, NAMESPACE)
 
 
+def _event_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_event_loop_policy().get_event_loop()
+    except RuntimeError:
+        return None
+
+
 def play(schedule: Schedule) -> Result:
     """Play a schedule; nothing of the real world is waited for."""
+    silenced_before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    loop_before = _event_loop()
     loop = VirtualLoop()
     errors: list[str] = []
     loop.set_exception_handler(lambda _loop, context: errors.append(str(context.get("exception") or context)))
@@ -384,7 +393,8 @@ def play(schedule: Schedule) -> Result:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         loop.close()
-        asyncio.set_event_loop(None)
+        asyncio.set_event_loop(loop_before)
+        logging.disable(silenced_before)
     violation: Violation | None = run.checks.violation
     if violation is None and errors:
         violation = Violation(f"an error in the background: {errors[0]}")
