@@ -6,7 +6,8 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +29,14 @@ SETTLING_SECONDS: Final = 0.3
 HEAD_START_SECONDS: Final = 30.0
 """Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
 want to tell can wait for so long, but no longer."""
+
+
+def version_of(item: Json) -> str:
+    return str(item["metadata"]["resourceVersion"])
+
+
+def _phase(job: Json) -> object:
+    return (job.get("status") or {}).get("phase")
 
 
 class Core:
@@ -82,24 +91,30 @@ class Core:
         self.pods.begin_listing()
         woken = set(self.nodes.replace_all(await self._kube.list(NODES)))
         pods: list[dict[str, Any]] = []
-        jobs: dict[JobKey, str] = {}
-        finished: set[JobKey] = set()
+        jobs: dict[JobKey, dict[str, Any]] = {}
         for namespace in self._settings.watch_namespaces or (None,):
             pods += await self._kube.list(PODS, namespace, labels=LABEL_JOB_UID)
             for job in await self._kube.list(JOBS, namespace):
-                metadata = job["metadata"]
-                key = (metadata["namespace"], metadata["name"])
-                jobs[key] = metadata["resourceVersion"]
-                if (job.get("status") or {}).get("phase") in FINAL_PHASES:
-                    finished.add(key)
+                jobs[job["metadata"]["namespace"], job["metadata"]["name"]] = job
         woken |= self.pods.replace_all(pods)
-        woken |= {key for key, version in jobs.items() if not self.reconciler.has_seen(key, version)}
+        unseen = {key for key, job in jobs.items() if not self.reconciler.has_seen(key, version_of(job))}
+        woken |= unseen
         # A stop must not wait for a thousand looks that find nothing to do.
+        finished = {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
         pressing = self._pressing(pods) - finished
+        if not spread_seconds:
+            self._show({key: jobs[key] for key in unseen - pressing}, pods)
         for key in sorted(woken):
             self.queue.wake(key, urgent=key in pressing)
         for number, key in enumerate(jobs):
             self.queue.wake(key, spread_seconds * number / len(jobs))
+
+    def _show(self, jobs: Mapping[JobKey, Json], pods: Iterable[Json]) -> None:
+        pods_of = defaultdict[str, list[Json]](list)
+        for pod in pods:
+            pods_of[pod["metadata"]["labels"][LABEL_JOB_UID]].append(pod)
+        for key, job in jobs.items():
+            self.reconciler.show(key, job, pods_of[job["metadata"]["uid"]])
 
     def _pressing(self, pods: Iterable[Json]) -> frozenset[JobKey]:
         """Jobs with a pod that has ended, or whose node is going or gone."""
@@ -120,12 +135,13 @@ class Core:
         key = (metadata["namespace"], metadata["name"])
         if self.reconciler.hear_job(key, job, deleted=deleted):
             self.queue.wake(key, -HEAD_START_SECONDS)
-        elif deleted or not self.reconciler.has_seen(key, metadata["resourceVersion"]):
+        elif deleted or not self.reconciler.has_seen(key, version_of(job)):
             self.queue.wake(key)
 
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:
         key, ended = self.pods.hear(pod, deleted=deleted)
         if key is not None:
+            self.reconciler.outdate(key)
             if ended:
                 self.reconciler.pod_ended(key)
             if ended:

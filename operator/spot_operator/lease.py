@@ -18,7 +18,7 @@ from spot_operator.kube import AlreadyExists, Conflict, KubeError, NotFound
 from spot_operator.logs import Log
 from spot_operator.settings import LeaseSettings
 
-LOOKS_PER_RENEWAL: Final = 4
+LOOKS_PER_RENEWAL: Final = 8
 """A stand-by counts the age of a record from its own first sight of it, so what it sees late it takes
 over late; a look is one small read."""
 

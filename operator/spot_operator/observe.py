@@ -6,7 +6,7 @@ it may be unknown, and decide knows what that forbids.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -108,10 +108,10 @@ class Observer:
         job: Json,
         refusal: PodRefusal | None,
         *,
-        is_new: bool = False,
+        listed_pods: Sequence[Json] | None = None,
         created_uids: Mapping[str, str] = NOTHING,
     ) -> Observation:
-        """`is_new`: no operator has written to the job yet, so it has no pods that would have to be read.
+        """`listed_pods`: those with the job's label as they are known to be; None: they are read.
 
         `created_uids`: by name, of the pods that this process has created, whether or not status has them.
         """
@@ -125,7 +125,7 @@ class Observer:
         spec = parse_spec(job.get("spec") or {}, namespace=namespace, name=name, created=created)
         status = status_from_json(job.get("status"))
         trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
-        pods = () if is_new else await self._pods(namespace, uid, trainer)
+        pods = await self._pods(namespace, uid, trainer, listed_pods)
         expected = {record.name: record.uid or created_uids.get(record.name) for record in records_of(status)}
         pods = await self._with_unlisted(namespace, uid, pods, expected, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
@@ -162,12 +162,16 @@ class Observer:
             status_url=self._status_url(namespace, name),
         )
 
-    async def _pods(self, namespace: str, job_uid: str, trainer: str | None) -> tuple[PodView, ...] | Unknown:
-        try:
-            pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")
-        except KubeError as error:
-            _log.warning("pods are unknown", namespace=namespace, uid=job_uid, error=error.message)
-            return UNKNOWN
+    async def _pods(
+        self, namespace: str, job_uid: str, trainer: str | None, listed: Sequence[Json] | None
+    ) -> tuple[PodView, ...] | Unknown:
+        pods = listed
+        if pods is None:
+            try:
+                pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")
+            except KubeError as error:
+                _log.warning("pods are unknown", namespace=namespace, uid=job_uid, error=error.message)
+                return UNKNOWN
         # A label can be copied by anyone; the owner reference is what makes a pod ours.
         ours = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == job_uid]
         return tuple(sorted((pod_view(pod, trainer) for pod in ours), key=lambda pod: pod.name))

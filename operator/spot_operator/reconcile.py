@@ -5,12 +5,15 @@
     persist   the intent, in one status write guarded by the resourceVersion that was observed
     act       create and delete pods; then tell: events, metrics
 
+The first look of a process is at what it has just listed, and reads anew only where something is to
+be done: a thousand jobs that run as they should are caught up with in seconds.
+
 Invariants: nothing is done that is not in status first, so that a crash between any two
 calls, or another process that took over, finds in status what it has to know; a conflict
 changes nothing and means another look; a look may be repeated at any time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -59,6 +62,22 @@ class Creations:
     uids: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A job and the pods with its label, as one listing had them."""
+
+    job: Json
+    pods: tuple[Json, ...]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """A look that found nothing to do."""
+
+    again: float | None
+    """After how many seconds to look again; None: when woken."""
+
+
 def _answers(observation: Observation) -> Mapping[int, str]:
     """What the pods of each incarnation are told when they report."""
     status = observation.status
@@ -98,6 +117,7 @@ class Reconciler:
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
         self._unseen: dict[JobKey, Json] = {}
+        self._listed: dict[JobKey, Listed] = {}
         self._hurried: dict[JobKey, int] = {}
         """How many looks in a row have asked for another at once."""
 
@@ -114,6 +134,10 @@ class Reconciler:
 
     async def _look(self, key: JobKey) -> float | None:
         started = self._monotonic()
+        listed = self._listed.pop(key, None)
+        if listed is not None and (glance := await self._glance(key, listed)) is not None:
+            metrics.RECONCILES.labels("listed").inc()
+            return glance.again
         told = self._unseen.pop(key, None)
         job = told or await self._observer.job(key)
         if job is None or not is_ours(job):
@@ -126,7 +150,13 @@ class Reconciler:
         refusal, is_new, creations = self._refusals.get(key), told is not None, self._creations.get(key)
         created = {} if creations is None else creations.uids
         try:
-            seen = await self._observer.observe(job, refusal, is_new=is_new, created_uids=created)
+            seen = await self._observer.observe(
+                # No operator has written to a new job yet, so it has no pods that would have to be read.
+                job,
+                refusal,
+                listed_pods=() if is_new else None,
+                created_uids=created,
+            )
         except StatusUnreadable as error:
             await self._complaints.tell(key, job, Reason.STATUS_UNREADABLE, str(error))
             raise
@@ -158,6 +188,25 @@ class Reconciler:
         await self._complaints.hear(key, job, results)
         metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
         return self._next_look(key, observation, decision, results, later)
+
+    async def _glance(self, key: JobKey, listed: Listed) -> Glance | None:
+        """A look at what a listing showed; None: something is to be done, so the job must be read."""
+        job = listed.job
+        if key in self._uids or not is_ours(job):
+            return None
+        try:
+            observation = self._recall(key, await self._observer.observe(job, None, listed_pods=listed.pods))
+        except StatusUnreadable:
+            return None
+        decision = decide(observation, self._clock(), self._policy)
+        stored = status_from_json(status_to_json(decision.status))
+        if decision.actions or compare(observation.status, stored) is not Change.NOTHING:
+            return None
+        self._know(key, observation.uid)
+        self._seen_version[key] = job["metadata"]["resourceVersion"]
+        self._answers[key] = _answers(replace(observation, status=decision.status))
+        self._remember(key, observation, decision, Results())
+        return Glance(self._next_look(key, observation, decision, Results(), None))
 
     async def _persist(
         self, key: JobKey, job: Json, observation: Observation, decision: Decision
@@ -269,6 +318,10 @@ class Reconciler:
         Its first look goes by what the watch said and reads nothing: it begins with a write that fails if
         that is not how the job is, and before that write no operator can have made a pod.
         """
+        listed = self._listed.get(key)
+        version = job["metadata"]["resourceVersion"]
+        if listed is not None and (deleted or listed.job["metadata"]["resourceVersion"] != version):
+            self.outdate(key)
         created = time_of(job["metadata"].get("creationTimestamp"))
         is_young = created is not None and self._clock() - created < NEW_FOR
         # A job that has been there for long is one whose status was emptied: it may well have pods.
@@ -278,6 +331,14 @@ class Reconciler:
         else:
             self._unseen.pop(key, None)
         return is_new
+
+    def show(self, key: JobKey, job: Json, pods: Iterable[Json]) -> None:
+        """What a listing had of a job, good for its next look unless something newer is heard before."""
+        self._listed[key] = Listed(job, tuple(pods))
+
+    def outdate(self, key: JobKey) -> None:
+        """Something of the job was heard that the listing did not have."""
+        self._listed.pop(key, None)
 
     def has_seen(self, key: JobKey, resource_version: str) -> bool:
         """Whether this version of the job is what the last look read or wrote."""

@@ -124,9 +124,9 @@ class Service:
             parts.create_task(self._lead())
 
     async def _lead(self) -> None:
-        await self._start("leader label", self._label.take)
-        await self._start("resource definition", self._require_definition)
-        await self._start("first listing", self._core.list_all)
+        async with asyncio.TaskGroup() as first:
+            first.create_task(self._start("leader label", self._label.take))
+            first.create_task(self._list_first())
         self._health.is_watching = True
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._core.queue.run())
@@ -141,6 +141,10 @@ class Service:
                     )
                 )
             parts.create_task(self._watch())
+
+    async def _list_first(self) -> None:
+        await self._start("resource definition", self._require_definition)
+        await self._start("first listing", self._core.list_all)
 
     async def _watch(self) -> None:
         registry = make_registry(lambda: self._credentials, self._core)

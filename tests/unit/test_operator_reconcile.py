@@ -14,7 +14,7 @@ from spot_operator import metrics
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.kube import Kube, KubeError
-from spot_operator.names import Reason
+from spot_operator.names import LABEL_JOB_UID, Reason
 from spot_operator.observe import Observer
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_pod, make_status
@@ -74,6 +74,7 @@ class Cluster(Kube):
             owner = {"kind": "SpotTrainingJob", "name": "digits", "uid": JOB_UID, "controller": True}
             running = {"name": "trainer", "state": {"running": {"startedAt": "2026-11-23T11:58:25Z"}}}
             metadata = {"name": POD, "namespace": "team", "uid": POD_UID, "ownerReferences": [owner]}
+            metadata["labels"] = {LABEL_JOB_UID: JOB_UID}
             spec = {"nodeName": "spot-a", "containers": [{"name": "trainer"}]}
             status = {"phase": "Running", "containerStatuses": [running]}
             return {"items": [{"metadata": metadata, "spec": spec, "status": status}]}
@@ -504,3 +505,116 @@ async def test_pods_that_are_kept_of_finished_jobs_press_nobody(phase: str, rank
     core = make_core(Listed(phase))
     await core.list_all()
     assert core.queue._due[KEY][0] == rank
+
+
+class Quiet(Cluster):
+    """A job that runs as it should, as the operator's own look has left it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_cordoned = False
+        self.job = JOB
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        node = {
+            "metadata": {"name": "spot-a", "uid": "node-uid-a", "resourceVersion": "1"},
+            "spec": {"unschedulable": self.is_cordoned},
+        }
+        if path.endswith("/nodes"):
+            return {"items": [node]}
+        if "/nodes/" in path:
+            return node
+        if path.endswith("/spottrainingjobs"):
+            return {"items": [self.job]}
+        if path.endswith("/status"):
+            self.job = cast(dict[str, Any], super()._answer(path, body))
+        if path.endswith(("/digits", "/status")):
+            return self.job
+        found = super()._answer(path, body)
+        if path.endswith("/pods"):
+            found["items"][0]["metadata"]["resourceVersion"] = "8"
+        return found
+
+
+async def settled() -> Quiet:
+    """The cluster after an operator has looked at the job until nothing was left to be done."""
+    cluster = Quiet()
+    core = make_core(cluster)
+    await core.list_all()
+    for _ in range(3):
+        await core.reconciler.reconcile(KEY)
+    assert cluster.calls[-2:] == ["GET digits", "GET pods"]
+    return cluster
+
+
+async def begin(cluster: Quiet) -> Core:
+    """Another operator process, which has listed what there is."""
+    core = make_core(cluster)
+    await core.list_all()
+    cluster.calls.clear()
+    return core
+
+
+async def test_the_first_look_of_a_process_reads_nothing_of_a_job_with_which_all_is_well() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    again = await core.reconciler.reconcile(KEY)
+    assert cluster.calls == []
+    assert core.reconciler.has_seen(KEY, cluster.job["metadata"]["resourceVersion"])
+    assert core.reconciler.answer(KEY, 1) is not None
+    assert core.nodes.jobs_on("spot-a") == {KEY}
+    # The look at what was read says the same.
+    assert again == await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["GET digits", "GET pods"]
+
+
+async def test_the_first_look_of_a_process_reads_a_job_for_which_something_is_to_be_done() -> None:
+    cluster = await settled()
+    cluster.is_cordoned = True
+    core = await begin(cluster)
+    await core.reconciler.reconcile(KEY)
+    assert (
+        cluster.calls.index("GET digits")
+        < cluster.calls.index("GET pods")
+        < cluster.calls.index("PUT status")
+    )
+
+
+async def test_what_was_heard_since_the_listing_makes_the_first_look_read_the_job() -> None:
+    cluster = await settled()
+    pod = cast(Any, cluster._answer("/pods", None))["items"][0]
+    job = cluster.job
+    newer = {"metadata": job["metadata"] | {"resourceVersion": "99"}}
+
+    def hears_of_the_pod(core: Core) -> None:
+        core.hear_pod(pod | {"metadata": pod["metadata"] | {"resourceVersion": "99"}})
+
+    for hear in (
+        hears_of_the_pod,
+        lambda core: core.hear_pod(pod, deleted=True),
+        lambda core: core.hear_job(job | newer),
+        lambda core: core.hear_job(job, deleted=True),
+    ):
+        core = await begin(cluster)
+        hear(core)
+        await core.reconciler.reconcile(KEY)
+        assert cluster.calls[:2] == ["GET digits", "GET pods"]
+
+
+async def test_a_watch_that_begins_with_what_was_listed_does_not_make_the_first_look_read_it() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    core.hear_pod(cast(Any, cluster._answer("/pods", None))["items"][0])
+    core.hear_job(cluster.job)
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == []
+
+
+async def test_a_listing_that_is_repeated_serves_no_look() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    await core.reconciler.reconcile(KEY)
+    await core.list_all(spread_seconds=120)
+    cluster.calls.clear()
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["GET digits", "GET pods"]
