@@ -9,7 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
@@ -33,6 +33,10 @@ want to tell can wait for so long, but no longer."""
 
 def version_of(item: Json) -> str:
     return str(item["metadata"]["resourceVersion"])
+
+
+def _key(job: Json) -> JobKey:
+    return job["metadata"]["namespace"], job["metadata"]["name"]
 
 
 def _phase(job: Json) -> object:
@@ -90,19 +94,21 @@ class Core:
         self.nodes.begin_listing()
         self.pods.begin_listing()
         woken = set(self.nodes.replace_all(await self._kube.list(NODES)))
-        pods: list[dict[str, Any]] = []
-        jobs: dict[JobKey, dict[str, Any]] = {}
-        for namespace in self._settings.watch_namespaces or (None,):
-            pods += await self._kube.list(PODS, namespace, labels=LABEL_JOB_UID)
-            for job in await self._kube.list(JOBS, namespace):
-                jobs[job["metadata"]["namespace"], job["metadata"]["name"]] = job
+        namespaces = self._settings.watch_namespaces or (None,)
+        pods = [p for where in namespaces for p in await self._kube.list(PODS, where, labels=LABEL_JOB_UID)]
         woken |= self.pods.replace_all(pods)
+        is_first = not spread_seconds
+        if is_first:
+            # Where a notice is running out, not even the rest of the listing is waited for.
+            for key in sorted(self._with_pods(pods, self._is_on_a_lost_node)):
+                self.queue.wake(key, urgent=True)
+        jobs = {_key(job): job for where in namespaces for job in await self._kube.list(JOBS, where)}
         unseen = {key for key, job in jobs.items() if not self.reconciler.has_seen(key, version_of(job))}
         woken |= unseen
         # A stop must not wait for a thousand looks that find nothing to do.
         finished = {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
-        pressing = self._pressing(pods) - finished
-        if not spread_seconds:
+        pressing = self._with_pods(pods, self._is_pressing) - finished
+        if is_first:
             self._show({key: jobs[key] for key in unseen - pressing}, pods)
         for key in sorted(woken):
             self.queue.wake(key, urgent=key in pressing)
@@ -116,23 +122,26 @@ class Core:
         for key, job in jobs.items():
             self.reconciler.show(key, job, pods_of[job["metadata"]["uid"]])
 
-    def _pressing(self, pods: Iterable[Json]) -> frozenset[JobKey]:
-        """Jobs with a pod that has ended, or whose node is going or gone."""
+    def _is_pressing(self, pod: Json) -> bool:
+        return is_terminal(pod) or self._is_on_a_lost_node(pod)
 
-        def is_pressing(pod: Json) -> bool:
-            name = pod.get("spec", {}).get("nodeName")
-            node = self.nodes.get(name) if name else None
-            return is_terminal(pod) or bool(name and (node is None or has_stop_signal(node)))
+    def _is_on_a_lost_node(self, pod: Json) -> bool:
+        """Whether its program runs where the node is going or gone."""
+        name = pod.get("spec", {}).get("nodeName")
+        node = self.nodes.get(name) if name else None
+        return bool(name and not is_terminal(pod) and (node is None or has_stop_signal(node)))
 
-        owners = ((pod, controller_of(pod)) for pod in pods if is_pressing(pod))
+    @staticmethod
+    def _with_pods(pods: Iterable[Json], is_meant: Callable[[Json], bool]) -> frozenset[JobKey]:
+        """The jobs of the pods that are meant."""
+        owners = ((pod, controller_of(pod)) for pod in pods if is_meant(pod))
         return frozenset((pod["metadata"]["namespace"], owner["name"]) for pod, owner in owners if owner)
 
     # What the watches deliver is put where it belongs. An event that never comes costs latency,
     # not correctness; so none of these waits or fails.
 
     def hear_job(self, job: Json, *, deleted: bool = False) -> None:
-        metadata = job["metadata"]
-        key = (metadata["namespace"], metadata["name"])
+        key = _key(job)
         if self.reconciler.hear_job(key, job, deleted=deleted):
             self.queue.wake(key, -HEAD_START_SECONDS)
         elif deleted or not self.reconciler.has_seen(key, version_of(job)):

@@ -124,12 +124,12 @@ class Service:
             parts.create_task(self._lead())
 
     async def _lead(self) -> None:
-        async with asyncio.TaskGroup() as first:
-            first.create_task(self._start("leader label", self._label.take))
-            first.create_task(self._list_first())
-        self._health.is_watching = True
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._core.queue.run())
+            async with asyncio.TaskGroup() as first:
+                first.create_task(self._start("leader label", self._label.take))
+                first.create_task(self._list_first())
+            self._health.is_watching = True
             period = self._settings.resync_seconds
             spread = partial(self._core.list_all, spread_seconds=period)
             parts.create_task(self._repeat("listing", period, spread))

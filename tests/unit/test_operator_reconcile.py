@@ -618,3 +618,33 @@ async def test_a_listing_that_is_repeated_serves_no_look() -> None:
     cluster.calls.clear()
     await core.reconciler.reconcile(KEY)
     assert cluster.calls == ["GET digits", "GET pods"]
+
+
+async def test_a_stop_does_not_wait_for_the_listing_of_the_jobs() -> None:
+    cluster = await settled()
+    pods = cast(Any, cluster._answer("/pods", None))["items"]
+    owner: dict[str, Any] = pods[0]["metadata"]["ownerReferences"][0]
+    ended = {
+        "metadata": pods[0]["metadata"] | {"uid": "ended", "ownerReferences": [owner | {"name": "other"}]},
+        "spec": pods[0]["spec"],
+        "status": {"phase": "Failed"},
+    }
+    taint = {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}
+    node = {"metadata": {"name": "spot-a", "uid": "node-uid-a"}, "spec": {"taints": [taint]}}
+    due: list[dict[Any, Any]] = []
+    core = make_core(cluster)
+    answer = cluster._answer
+
+    def listing(path: str, body: Json | None) -> Json:
+        if path.endswith("/nodes"):
+            return {"items": [node]}
+        if path.endswith("/pods"):
+            return {"items": [*pods, ended]}
+        if path.endswith("/spottrainingjobs"):
+            due.append({key: rank for key, (rank, _) in core.queue._due.items()})
+        return answer(path, body)
+
+    cluster._answer = listing  # type: ignore[method-assign]
+    await core.list_all()
+    # Of the pod that has ended nobody knows yet whether its job is over.
+    assert due == [{KEY: URGENT}]
