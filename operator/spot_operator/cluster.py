@@ -195,6 +195,8 @@ class PodBook:
         self._last_seen: OrderedDict[str, tuple[str, Json]] = OrderedDict()
         self._seen_of: dict[str, dict[str, None]] = {}
         """UID of a job -> UIDs of its pods in `_last_seen`, in the order of their first sight."""
+        self._gone: set[str] = set()
+        """UIDs of those in `_last_seen` that are there no more."""
         self._newer = Newer()
 
     def begin_listing(self) -> None:
@@ -214,6 +216,8 @@ class PodBook:
         key = (metadata["namespace"], owner["name"])
         is_news = deleted or not self._is_known(metadata)
         self._remember(pod, owner["uid"])
+        if deleted:
+            self._gone.add(metadata["uid"])
         if deleted or is_terminal(pod):
             return key if is_news else None, self._pods.pop(metadata["uid"], None) is not None
         self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
@@ -231,6 +235,11 @@ class PodBook:
         """The newest state that the watch showed of each of the job's pods, gone ones included."""
         return tuple(self._last_seen[uid][1] for uid in self._seen_of.get(job_uid, ()))
 
+    def present(self, job_uid: str) -> tuple[Json, ...]:
+        """The job's pods that are there, ended ones included, as the watch showed them last."""
+        uids = self._seen_of.get(job_uid, ())
+        return tuple(self._last_seen[uid][1] for uid in uids if uid not in self._gone)
+
     def _remember(self, pod: Json, job_uid: str) -> None:
         uid = pod["metadata"]["uid"]
         self._last_seen[uid] = (job_uid, _facts(pod))
@@ -238,6 +247,7 @@ class PodBook:
         self._seen_of.setdefault(job_uid, {})[uid] = None
         while len(self._last_seen) > LAST_SEEN_PODS:
             oldest, (owner, _) = self._last_seen.popitem(last=False)
+            self._gone.discard(oldest)
             del self._seen_of[owner][oldest]
             if not self._seen_of[owner]:
                 del self._seen_of[owner]
@@ -247,7 +257,9 @@ class PodBook:
         newer = self._newer.end()
         before = self._pods
         self._pods = {uid: pod for uid, pod in before.items() if uid in newer}
-        changed = {self._take_in(pod)[0] for pod in pods if pod["metadata"]["uid"] not in newer}
+        listed = {pod["metadata"]["uid"]: pod for pod in pods}
+        self._gone |= self._last_seen.keys() - listed.keys() - newer
+        changed = {self._take_in(pod)[0] for uid, pod in listed.items() if uid not in newer}
         gone = {before[uid].key for uid in before.keys() - self._pods.keys()}
         return frozenset(gone.union(key for key in changed if key is not None))
 

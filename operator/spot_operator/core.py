@@ -6,8 +6,7 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 """
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -109,18 +108,12 @@ class Core:
         finished = {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
         pressing = self._with_pods(pods, self._is_pressing) - finished
         if is_first:
-            self._show({key: jobs[key] for key in unseen - pressing}, pods)
+            for key in unseen - pressing:
+                self.reconciler.show(key, jobs[key])
         for key in sorted(woken):
             self.queue.wake(key, urgent=key in pressing)
         for number, key in enumerate(jobs):
             self.queue.wake(key, spread_seconds * number / len(jobs))
-
-    def _show(self, jobs: Mapping[JobKey, Json], pods: Iterable[Json]) -> None:
-        pods_of = defaultdict[str, list[Json]](list)
-        for pod in pods:
-            pods_of[pod["metadata"]["labels"][LABEL_JOB_UID]].append(pod)
-        for key, job in jobs.items():
-            self.reconciler.show(key, job, pods_of[job["metadata"]["uid"]])
 
     def _is_pressing(self, pod: Json) -> bool:
         return is_terminal(pod) or self._is_on_a_lost_node(pod)
@@ -150,7 +143,6 @@ class Core:
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:
         key, ended = self.pods.hear(pod, deleted=deleted)
         if key is not None:
-            self.reconciler.outdate(key)
             if ended:
                 self.reconciler.pod_ended(key)
             if ended:

@@ -108,10 +108,10 @@ class Observer:
         job: Json,
         refusal: PodRefusal | None,
         *,
-        listed_pods: Sequence[Json] | None = None,
+        known_pods: Sequence[Json] | None = None,
         created_uids: Mapping[str, str] = NOTHING,
     ) -> Observation:
-        """`listed_pods`: those with the job's label as they are known to be; None: they are read.
+        """`known_pods`: those with the job's label, as far as they are known; None: they are read.
 
         `created_uids`: by name, of the pods that this process has created, whether or not status has them.
         """
@@ -125,7 +125,7 @@ class Observer:
         spec = parse_spec(job.get("spec") or {}, namespace=namespace, name=name, created=created)
         status = status_from_json(job.get("status"))
         trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
-        pods = await self._pods(namespace, uid, trainer, listed_pods)
+        pods = await self._pods(namespace, uid, trainer, known_pods)
         expected = {record.name: record.uid or created_uids.get(record.name) for record in records_of(status)}
         pods = await self._with_unlisted(namespace, uid, pods, expected, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
@@ -162,10 +162,14 @@ class Observer:
             status_url=self._status_url(namespace, name),
         )
 
+    def heard_pods(self, job_uid: str) -> tuple[Json, ...]:
+        """The job's pods as the watch, or the last listing, had them."""
+        return self._book.present(job_uid)
+
     async def _pods(
-        self, namespace: str, job_uid: str, trainer: str | None, listed: Sequence[Json] | None
+        self, namespace: str, job_uid: str, trainer: str | None, known: Sequence[Json] | None
     ) -> tuple[PodView, ...] | Unknown:
-        pods = listed
+        pods = known
         if pods is None:
             try:
                 pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")

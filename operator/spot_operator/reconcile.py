@@ -5,15 +5,16 @@
     persist   the intent, in one status write guarded by the resourceVersion that was observed
     act       create and delete pods; then tell: events, metrics
 
-The first look of a process is at what it has just listed, and reads anew only where something is to
-be done: a thousand jobs that run as they should are caught up with in seconds.
+A look that does nothing to pods may go by what the last listing, the last write and the watches said,
+and reads nothing: a thousand jobs that were launched at one time, or found by a new process, are
+caught up with in seconds. If it has something to write, that write fails where the job has changed.
 
 Invariants: nothing is done that is not in status first, so that a crash between any two
 calls, or another process that took over, finds in status what it has to know; a conflict
 changes nothing and means another look; a look may be repeated at any time.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -46,6 +47,8 @@ HURRY_MAX_SECONDS: Final = 30.0
 NEW_FOR: Final = timedelta(minutes=10)
 CREATED_SECONDS: Final = 1.0
 """The watch tells of a created pod; a watch that lags or is broken must not keep its UID out of status."""
+DELETED: Final = ""
+"""The version of a job that is there no more."""
 EARLIER: Final = 0
 """Stands for every incarnation that has its verdict."""
 REFUSAL_RETRY_SECONDS: Final = 5.0
@@ -63,19 +66,15 @@ class Creations:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A job and the pods with its label, as one listing had them."""
-
-    job: Json
-    pods: tuple[Json, ...]
-
-
-@dataclass(frozen=True)
 class Glance:
     """A look that found nothing to do."""
 
     again: float | None
     """After how many seconds to look again; None: when woken."""
+
+
+def _version(job: Json) -> str:
+    return str(job["metadata"]["resourceVersion"])
 
 
 def _answers(observation: Observation) -> Mapping[int, str]:
@@ -117,7 +116,9 @@ class Reconciler:
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
         self._unseen: dict[JobKey, Json] = {}
-        self._listed: dict[JobKey, Listed] = {}
+        self._known: dict[JobKey, Json] = {}
+        """Jobs as they were listed or written, until the next look or until something newer is heard."""
+        self._heard_version: dict[JobKey, str] = {}
         self._hurried: dict[JobKey, int] = {}
         """How many looks in a row have asked for another at once."""
 
@@ -134,9 +135,9 @@ class Reconciler:
 
     async def _look(self, key: JobKey) -> float | None:
         started = self._monotonic()
-        listed = self._listed.pop(key, None)
-        if listed is not None and (glance := await self._glance(key, listed)) is not None:
-            metrics.RECONCILES.labels("listed").inc()
+        known = self._known.pop(key, None)
+        if known is not None and (glance := await self._glance(key, known)) is not None:
+            metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
             return glance.again
         told = self._unseen.pop(key, None)
         job = told or await self._observer.job(key)
@@ -145,7 +146,7 @@ class Reconciler:
             metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
             return None
         self._know(key, job["metadata"]["uid"])
-        self._seen_version[key] = job["metadata"]["resourceVersion"]
+        self._seen_version[key] = _version(job)
 
         refusal, is_new, creations = self._refusals.get(key), told is not None, self._creations.get(key)
         created = {} if creations is None else creations.uids
@@ -154,7 +155,7 @@ class Reconciler:
                 # No operator has written to a new job yet, so it has no pods that would have to be read.
                 job,
                 refusal,
-                listed_pods=() if is_new else None,
+                known_pods=() if is_new else None,
                 created_uids=created,
             )
         except StatusUnreadable as error:
@@ -177,60 +178,76 @@ class Reconciler:
         except Refused as error:
             await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
             raise
-        if is_new and not written:
+        if is_new and written is None:
             return AT_ONCE  # no write has confirmed what the watch said: nothing may rest on it
 
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
-        if written:
+        if written is not None:
             await self._actor.tell(job, decision.events)
+            if results.created and not results.errors:
+                self._expect(key, job, written)
         self._remember(key, observation, decision, results)
         await self._complaints.hear(key, job, results)
         metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
         return self._next_look(key, observation, decision, results, later)
 
-    async def _glance(self, key: JobKey, listed: Listed) -> Glance | None:
-        """A look at what a listing showed; None: something is to be done, so the job must be read."""
-        job = listed.job
-        if key in self._uids or not is_ours(job):
+    async def _glance(self, key: JobKey, job: Json) -> Glance | None:
+        """A look at what is known; None: it showed that the job has to be read."""
+        if not is_ours(job):
             return None
+        uid = job["metadata"]["uid"]
+        pods, creations = self._observer.heard_pods(uid), self._creations.get(key)
         try:
-            observation = self._recall(key, await self._observer.observe(job, None, listed_pods=listed.pods))
+            seen = await self._observer.observe(
+                job,
+                self._refusals.get(key),
+                known_pods=pods,
+                created_uids={} if creations is None else creations.uids,
+            )
         except StatusUnreadable:
             return None
+        if seen.pods is UNKNOWN or not all(pod.is_heard for pod in seen.pods):
+            return None  # the watch may lag, or somebody took a label away: which, a list will show
+        observation = self._recall(key, seen)
         decision = decide(observation, self._clock(), self._policy)
-        stored = status_from_json(status_to_json(decision.status))
-        if decision.actions or compare(observation.status, stored) is not Change.NOTHING:
+        if decision.actions:
             return None
-        self._know(key, observation.uid)
-        self._seen_version[key] = job["metadata"]["resourceVersion"]
+        self._know(key, uid)
+        self._seen_version[key] = _version(job)
         self._answers[key] = _answers(replace(observation, status=decision.status))
+        try:
+            written, later = await self._persist(key, job, observation, decision)
+        except (Conflict, NotFound, Refused):
+            return None
+        if written is not None:
+            await self._actor.tell(job, decision.events)
         self._remember(key, observation, decision, Results())
-        return Glance(self._next_look(key, observation, decision, Results(), None))
+        return Glance(self._next_look(key, observation, decision, Results(), later))
 
     async def _persist(
         self, key: JobKey, job: Json, observation: Observation, decision: Decision
-    ) -> tuple[bool, float | None]:
-        """Whether the status was written, and in how many seconds a write held back is due."""
+    ) -> tuple[Json | None, float | None]:
+        """The job as it was written, if it was; and in how many seconds a write held back is due."""
         body = status_to_json(decision.status)
         # Compared as it will be read back, so that a value that JSON rounds is no difference.
         change = compare(observation.status, status_from_json(body))
         if change is Change.NOTHING:
-            return False, None
+            return None, None
         if change is Change.PROGRESS:
             age = self._monotonic() - self._last_write.get(key, float("-inf"))
             if age < self._progress_write_seconds:
-                return False, self._progress_write_seconds - age
+                return None, self._progress_write_seconds - age
         # The whole object is sent as it was read: a status PUT changes nothing but status, and the
         # resourceVersion of the look makes it fail if anybody, a newer leader included, was faster.
         if others := foreign_conditions(job.get("status")):
             body["conditions"] = [*body.get("conditions", ()), *others]
         stored = await self._kube.replace(JOBS, {**job, "status": body}, subresource="status")
         self._last_write[key] = self._monotonic()
-        self._seen_version[key] = stored["metadata"]["resourceVersion"]
+        self._seen_version[key] = _version(stored)
         metrics.STATUS_WRITES.labels(change).inc()
         tally(observation.status, decision.status)
-        return True, None
+        return stored, None
 
     def _remember(self, key: JobKey, observation: Observation, decision: Decision, results: Results) -> None:
         if observation.status.checkpoint is not None and decision.status.checkpoint is None:
@@ -318,10 +335,10 @@ class Reconciler:
         Its first look goes by what the watch said and reads nothing: it begins with a write that fails if
         that is not how the job is, and before that write no operator can have made a pod.
         """
-        listed = self._listed.get(key)
-        version = job["metadata"]["resourceVersion"]
-        if listed is not None and (deleted or listed.job["metadata"]["resourceVersion"] != version):
-            self.outdate(key)
+        self._heard_version[key] = DELETED if deleted else _version(job)
+        known = self._known.get(key)
+        if known is not None and self._heard_version[key] != _version(known):
+            del self._known[key]
         created = time_of(job["metadata"].get("creationTimestamp"))
         is_young = created is not None and self._clock() - created < NEW_FOR
         # A job that has been there for long is one whose status was emptied: it may well have pods.
@@ -332,13 +349,15 @@ class Reconciler:
             self._unseen.pop(key, None)
         return is_new
 
-    def show(self, key: JobKey, job: Json, pods: Iterable[Json]) -> None:
-        """What a listing had of a job, good for its next look unless something newer is heard before."""
-        self._listed[key] = Listed(job, tuple(pods))
+    def show(self, key: JobKey, job: Json) -> None:
+        """How a listing had a job: good for its next look, unless something newer is heard before."""
+        self._known[key] = job
 
-    def outdate(self, key: JobKey) -> None:
-        """Something of the job was heard that the listing did not have."""
-        self._listed.pop(key, None)
+    def _expect(self, key: JobKey, read: Json, written: Json) -> None:
+        """The next look will most likely only note where the new pods are."""
+        ours = (_version(read), _version(written))
+        if self._heard_version.get(key, ours[0]) in ours:
+            self._known[key] = written
 
     def has_seen(self, key: JobKey, resource_version: str) -> bool:
         """Whether this version of the job is what the last look read or wrote."""
@@ -365,6 +384,8 @@ class Reconciler:
         self._creations.pop(key, None)
         self._last_write.pop(key, None)
         self._seen_version.pop(key, None)
+        self._known.pop(key, None)
+        self._heard_version.pop(key, None)
         self._answers.pop(key, None)
         self._pod_ended.pop(key, None)
         self._complaints.forget(key)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -568,37 +568,60 @@ async def test_the_first_look_of_a_process_reads_nothing_of_a_job_with_which_all
     assert cluster.calls == ["GET digits", "GET pods"]
 
 
-async def test_the_first_look_of_a_process_reads_a_job_for_which_something_is_to_be_done() -> None:
+async def test_what_only_changes_the_status_is_written_by_the_first_look_without_reading() -> None:
     cluster = await settled()
     cluster.is_cordoned = True
     core = await begin(cluster)
     await core.reconciler.reconcile(KEY)
-    assert (
-        cluster.calls.index("GET digits")
-        < cluster.calls.index("GET pods")
-        < cluster.calls.index("PUT status")
-    )
+    assert cluster.calls[0] == "PUT status"
+    assert set(cluster.calls) == {"PUT status", "POST events"}
+    assert cluster.job["status"] != (await settled()).job["status"]
 
 
-async def test_what_was_heard_since_the_listing_makes_the_first_look_read_the_job() -> None:
+async def test_a_first_look_that_loses_to_another_writer_is_a_look_at_what_is_read() -> None:
     cluster = await settled()
-    pod = cast(Any, cluster._answer("/pods", None))["items"][0]
-    job = cluster.job
-    newer = {"metadata": job["metadata"] | {"resourceVersion": "99"}}
+    cluster.is_cordoned = True
+    core = await begin(cluster)
+    cluster.refuses_writes = 1
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[:4] == ["PUT status", "GET digits", "GET pods", "PUT status"]
 
-    def hears_of_the_pod(core: Core) -> None:
-        core.hear_pod(pod | {"metadata": pod["metadata"] | {"resourceVersion": "99"}})
 
-    for hear in (
-        hears_of_the_pod,
-        lambda core: core.hear_pod(pod, deleted=True),
-        lambda core: core.hear_job(job | newer),
-        lambda core: core.hear_job(job, deleted=True),
-    ):
-        core = await begin(cluster)
-        hear(core)
-        await core.reconciler.reconcile(KEY)
-        assert cluster.calls[:2] == ["GET digits", "GET pods"]
+def hears_that_the_pod_has_ended(core: Core, pod: dict[str, Any]) -> None:
+    failed = {"phase": "Failed", "reason": "Evicted"}
+    core.hear_pod(pod | {"metadata": pod["metadata"] | {"resourceVersion": "99"}, "status": failed})
+
+
+def hears_that_the_pod_is_gone(core: Core, pod: dict[str, Any]) -> None:
+    core.hear_pod(pod, deleted=True)
+
+
+def hears_of_an_edit(core: Core, pod: dict[str, Any]) -> None:
+    core.hear_job({**JOB, "metadata": JOB["metadata"] | {"resourceVersion": "99"}})
+
+
+def hears_that_the_job_is_gone(core: Core, pod: dict[str, Any]) -> None:
+    core.hear_job(JOB, deleted=True)
+
+
+@pytest.mark.parametrize(
+    "hear",
+    [
+        hears_that_the_pod_has_ended,
+        hears_that_the_pod_is_gone,
+        hears_of_an_edit,
+        hears_that_the_job_is_gone,
+    ],
+)
+async def test_what_was_heard_since_the_listing_makes_the_first_look_read_the_job(
+    hear: Callable[[Core, dict[str, Any]], None],
+) -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    hear(core, cast(Any, cluster._answer("/pods", None))["items"][0])
+    await core.reconciler.reconcile(KEY)
+    reads = [call for call in cluster.calls if call in ("GET digits", "GET pods", "PUT status")]
+    assert reads[:2] == ["GET digits", "GET pods"]
 
 
 async def test_a_watch_that_begins_with_what_was_listed_does_not_make_the_first_look_read_it() -> None:
@@ -648,3 +671,97 @@ async def test_a_stop_does_not_wait_for_the_listing_of_the_jobs() -> None:
     await core.list_all()
     # Of the pod that has ended nobody knows yet whether its job is over.
     assert due == [{KEY: URGENT}]
+
+
+class Launched(Cluster):
+    """A job that has just been applied; whatever is written has a new version."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.job = NEW
+        self.pods: list[dict[str, Any]] = []
+        self.written: list[Json] = []
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        if path.endswith("/status"):
+            assert body is not None
+            version = str(int(self.job["metadata"]["resourceVersion"]) + 1)
+            self.job = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+            self.written.append(self.job)
+        if path.endswith(("/digits", "/status")):
+            return self.job
+        if path.endswith("/pods") and body is not None:
+            self.pods = [{**body, "metadata": body["metadata"] | {"uid": POD_UID, "resourceVersion": "8"}}]
+            return self.pods[0]
+        if path.endswith("/pods"):
+            return {"items": self.pods}
+        if "/nodes/" in path:
+            return {"metadata": {"name": "spot-a", "uid": "node-uid-a"}, "spec": {}}
+        return super()._answer(path, body)
+
+    def bound(self) -> dict[str, Any]:
+        pod = self.pods[0]
+        self.pods = [
+            {
+                **pod,
+                "metadata": pod["metadata"] | {"resourceVersion": "9"},
+                "spec": pod["spec"] | {"nodeName": "spot-a"},
+            }
+        ]
+        return self.pods[0]
+
+
+async def launched() -> tuple[Launched, Core]:
+    cluster = Launched()
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["PUT status", "POST pods", "POST events"]
+    cluster.calls.clear()
+    return cluster, core
+
+
+async def test_where_a_new_pod_is_gets_noted_without_reading_the_job_or_its_pods() -> None:
+    cluster, core = await launched()
+    core.hear_job(cluster.job)
+    core.hear_pod(cluster.bound())
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["GET spot-a", "PUT status"]
+    record = cluster.written[-1]["status"]["gang"]["pods"][0]
+    assert (record["uid"], record["nodeName"], record["nodeUID"]) == (POD_UID, "spot-a", "node-uid-a")
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[2:4] == ["GET digits", "GET pods"]
+
+
+async def test_a_new_pod_of_which_no_watch_has_told_makes_the_look_read_all() -> None:
+    cluster, core = await launched()
+    cluster.bound()
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[1:3] == ["GET digits", "GET pods"]
+    assert len(cluster.written) == 2
+
+
+@pytest.mark.parametrize("when", ["during the look", "after it"])
+async def test_an_edit_is_never_overlooked_for_what_was_written_before(when: str) -> None:
+    cluster = Launched()
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    answer = cluster._answer
+
+    def edit() -> None:
+        metadata = cluster.job["metadata"] | {"resourceVersion": "20", "generation": 2}
+        core.hear_job({**cluster.job, "metadata": metadata})
+
+    def with_edit(path: str, body: Json | None) -> Json:
+        if path.endswith("/pods") and body is not None:
+            edit()
+        return answer(path, body)
+
+    if when == "during the look":
+        cluster._answer = with_edit  # type: ignore[method-assign]
+    await core.reconciler.reconcile(KEY)
+    if when == "after it":
+        edit()
+    cluster.calls.clear()
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[:2] == ["GET digits", "GET pods"]
