@@ -118,17 +118,21 @@ class Actor:
             # pod that was meant is no more, either way.
             return
 
-    async def tell(self, job: Json, events: Sequence[JobEvent]) -> None:
-        """Write Events on the job. They are for people: a failure is counted and forgotten."""
+    async def tell(self, job: Json, events: Sequence[JobEvent], time: datetime | None = None) -> None:
+        """Write Events on the job, as of now or of `time`.
+
+        They are for people: a failure is counted and forgotten.
+        """
         for event in events:
+            body = self._event(job, event, time or self._clock())
             try:
-                await self._kube.create(EVENTS, self._event(job, event), job["metadata"]["namespace"])
+                await self._kube.create(EVENTS, body, job["metadata"]["namespace"])
             except KubeError as error:
                 metrics.EVENT_ERRORS.inc()
                 _log.warning("event not written", reason=event.reason, error=error.message)
 
-    def _event(self, job: Json, event: JobEvent) -> dict[str, Any]:
-        metadata, now = job["metadata"], format_time(self._clock().replace(microsecond=0))
+    def _event(self, job: Json, event: JobEvent, time: datetime) -> dict[str, Any]:
+        metadata, now = job["metadata"], format_time(time.replace(microsecond=0))
         return {
             "apiVersion": "v1",
             "kind": "Event",

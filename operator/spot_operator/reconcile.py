@@ -14,7 +14,7 @@ calls, or another process that took over, finds in status what it has to know; a
 changes nothing and means another look; a look may be repeated at any time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -29,7 +29,7 @@ from spot_operator.decide.conditions import is_finished
 from spot_operator.decide.directives import directives
 from spot_operator.kube import JOBS, Conflict, Kube, NotFound, Refused
 from spot_operator.logs import Log
-from spot_operator.model import UNKNOWN, Decision, Observation, PodRefusal, PolicySettings
+from spot_operator.model import UNKNOWN, Decision, JobEvent, Observation, PodRefusal, PolicySettings
 from spot_operator.names import Reason
 from spot_operator.observe import Observer, is_ours
 from spot_operator.reports import ReportBook
@@ -63,6 +63,15 @@ class Creations:
 
     incarnation: int
     uids: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Untold:
+    """Events of a look that had pods to create."""
+
+    job: Json
+    events: Sequence[JobEvent]
+    time: datetime
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class Reconciler:
         self._known: dict[JobKey, Json] = {}
         """Jobs as they were listed or written, until the next look or until something newer is heard."""
         self._heard_version: dict[JobKey, str] = {}
+        self._untold: dict[JobKey, list[Untold]] = {}
         self._hurried: dict[JobKey, int] = {}
         """How many looks in a row have asked for another at once."""
 
@@ -142,6 +152,7 @@ class Reconciler:
         told = self._unseen.pop(key, None)
         job = told or await self._observer.job(key)
         if job is None or not is_ours(job):
+            await self._tell(key)
             self._forget(key)
             metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
             return None
@@ -183,10 +194,14 @@ class Reconciler:
 
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
-        if written is not None:
-            await self._actor.tell(job, decision.events)
-            if results.created and not results.errors:
+        if written is not None and results.created:
+            # Where a thousand pods are waited for, they come before what is to be said of them: the next
+            # look, which follows within moments unless such a rush delays it, says it.
+            self._untold.setdefault(key, []).append(Untold(job, decision.events, self._clock()))
+            if not results.errors:
                 self._expect(key, job, written)
+        else:
+            await self._tell(key, job, decision.events if written is not None else ())
         self._remember(key, observation, decision, results)
         await self._complaints.hear(key, job, results)
         metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
@@ -220,10 +235,24 @@ class Reconciler:
             written, later = await self._persist(key, job, observation, decision)
         except (Conflict, NotFound, Refused):
             return None
-        if written is not None:
-            await self._actor.tell(job, decision.events)
+        await self._tell(key, job, decision.events if written is not None else ())
         self._remember(key, observation, decision, Results())
         return Glance(self._next_look(key, observation, decision, Results(), later))
+
+    async def _tell(self, key: JobKey, job: Json | None = None, events: Sequence[JobEvent] = ()) -> None:
+        for untold in self._untold.pop(key, ()):
+            await self._actor.tell(untold.job, untold.events, untold.time)
+        if job is not None:
+            await self._actor.tell(job, events)
+
+    async def tell_all(self) -> None:
+        """Write what was left to looks that will not be: this process ends."""
+        for key in tuple(self._untold):
+            await self._tell(key)
+
+    def num_untold(self) -> int:
+        """Jobs with Events that are yet to be written."""
+        return len(self._untold)
 
     async def _persist(
         self, key: JobKey, job: Json, observation: Observation, decision: Decision

@@ -39,6 +39,8 @@ from spot_operator.tokens import TokenReviewer
 CERTIFICATE_CHECK_SECONDS: Final = 300.0
 """Who deletes the Secret takes the CA from the pods that run, once no process remembers it any more."""
 START_RETRY_SECONDS: Final = 2.0
+TELL_SECONDS: Final = 1.0
+"""For Events at the end; the next leader is waiting."""
 
 _log = Log(__name__)
 
@@ -98,10 +100,18 @@ class Service:
         for error in failed:
             _log.error("stopping: a part failed", exception=error)
         if not any(_is_lost_lease(error) for error in failed):
+            await self._tell_the_rest()
             await self._label.drop()
             await self._elector.release()
         _log.info("stopped", code=1 if failed else 0)
         return 1 if failed else 0
+
+    async def _tell_the_rest(self) -> None:
+        try:
+            async with asyncio.timeout(TELL_SECONDS):
+                await self._core.reconciler.tell_all()
+        except TimeoutError:
+            _log.warning("events were not written", jobs=self._core.reconciler.num_untold())
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

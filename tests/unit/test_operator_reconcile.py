@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import aiohttp
@@ -18,7 +18,7 @@ from spot_operator.names import LABEL_JOB_UID, Reason
 from spot_operator.observe import Observer
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_pod, make_status
-from spot_operator.wire import StatusUnreadable, status_to_json
+from spot_operator.wire import StatusUnreadable, format_time, status_to_json
 from spot_operator.workqueue import ORDINARY, URGENT
 
 Json = Mapping[str, Any]
@@ -83,13 +83,13 @@ class Cluster(Kube):
         return JOB
 
 
-def make_core(cluster: Cluster) -> Core:
+def make_core(cluster: Cluster, clock: Callable[[], datetime] = lambda: NOW) -> Core:
     return Core(
         cluster,
         Settings(namespace="system"),
         component="operator-0",
         status_ca=lambda: "",
-        clock=lambda: NOW,
+        clock=clock,
         monotonic=lambda: 0.0,
     )
 
@@ -99,7 +99,7 @@ async def test_the_first_look_at_a_new_job_reads_nothing() -> None:
     core = make_core(cluster)
     core.hear_job(NEW)
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls == ["PUT status", "POST pods", "POST events"]
+    assert cluster.calls == ["PUT status", "POST pods"]
 
 
 async def test_what_a_watch_says_of_a_new_job_counts_once_and_only_if_a_write_confirms_it() -> None:
@@ -681,8 +681,11 @@ class Launched(Cluster):
         self.job = NEW
         self.pods: list[dict[str, Any]] = []
         self.written: list[Json] = []
+        self.events: list[Json] = []
 
     def _answer(self, path: str, body: Json | None) -> Json:
+        if path.endswith("/events") and body is not None:
+            self.events.append(body)
         if path.endswith("/status"):
             assert body is not None
             version = str(int(self.job["metadata"]["resourceVersion"]) + 1)
@@ -716,7 +719,7 @@ async def launched() -> tuple[Launched, Core]:
     core = make_core(cluster)
     core.hear_job(NEW)
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls == ["PUT status", "POST pods", "POST events"]
+    assert cluster.calls == ["PUT status", "POST pods"]
     cluster.calls.clear()
     return cluster, core
 
@@ -726,11 +729,42 @@ async def test_where_a_new_pod_is_gets_noted_without_reading_the_job_or_its_pods
     core.hear_job(cluster.job)
     core.hear_pod(cluster.bound())
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls == ["GET spot-a", "PUT status"]
+    assert cluster.calls == ["GET spot-a", "PUT status", "POST events"]
     record = cluster.written[-1]["status"]["gang"]["pods"][0]
     assert (record["uid"], record["nodeName"], record["nodeUID"]) == (POD_UID, "spot-a", "node-uid-a")
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls[2:4] == ["GET digits", "GET pods"]
+    assert cluster.calls[3:5] == ["GET digits", "GET pods"]
+
+
+async def test_what_is_to_be_said_of_a_launch_is_said_by_the_next_look_with_the_time_of_the_launch() -> None:
+    cluster = Launched()
+    now = NOW
+    core = make_core(cluster, clock=lambda: now)
+    core.hear_job(NEW)
+    await core.reconciler.reconcile(KEY)
+    assert core.reconciler.num_untold() == 1
+    now += timedelta(seconds=20)
+    await core.reconciler.reconcile(KEY)
+    assert [event["firstTimestamp"] for event in cluster.events] == [format_time(NOW)]
+    await core.reconciler.reconcile(KEY)
+    assert len(cluster.events) == 1
+
+
+async def test_what_is_to_be_said_of_a_launch_is_said_before_the_process_ends_or_the_job_is_forgotten() -> (
+    None
+):
+    cluster, core = await launched()
+    await core.reconciler.tell_all()
+    assert cluster.calls == ["POST events"]
+    assert core.reconciler.num_untold() == 0
+    await core.reconciler.tell_all()
+    assert cluster.calls == ["POST events"]
+
+    cluster, core = await launched()
+    cluster.job = {**cluster.job, "spec": cluster.job["spec"] | {"managedBy": "example.com/other"}}
+    core.hear_job({**cluster.job, "metadata": cluster.job["metadata"] | {"resourceVersion": "30"}})
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["GET digits", "POST events"]
 
 
 async def test_a_new_pod_of_which_no_watch_has_told_makes_the_look_read_all() -> None:
