@@ -222,6 +222,9 @@ class Kube:
         tail = "".join(f"/{part}" for part in (name, subresource) if part)
         resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
         path = f"{kind.prefix}{scope}/{kind.plural}{tail}"
+        if method in ("POST", "PUT"):
+            # Nobody reads the warnings for which the server would decode the body a second time.
+            query = {"fieldValidation": "Ignore"}
         return await self._request(method, path, resource, single=bool(name), query=query, body=body)
 
     async def _request(
