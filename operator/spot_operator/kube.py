@@ -134,6 +134,7 @@ class Kube:
         credentials: Credentials,
         *,
         timeout_seconds: float,
+        max_connections: int = 100,
         session: aiohttp.ClientSession | None = None,
         guard: Callable[[], bool] | None = None,
     ) -> None:
@@ -141,7 +142,7 @@ class Kube:
         self._timeout = timeout_seconds
         self._guard = guard
         self._session = session or aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=credentials.ssl_context(), limit=100),
+            connector=aiohttp.TCPConnector(ssl=credentials.ssl_context(), limit=max_connections),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=min(5.0, timeout_seconds)),
             headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
         )

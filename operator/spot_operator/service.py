@@ -35,10 +35,15 @@ from spot_operator.logs import Log
 from spot_operator.settings import Settings
 from spot_operator.status_server import StatusServer
 from spot_operator.tokens import TokenReviewer
+from spot_operator.workqueue import MAX_SLOW, MAX_SLOW_URGENT
 
 CERTIFICATE_CHECK_SECONDS: Final = 300.0
 """Who deletes the Secret takes the CA from the pods that run, once no process remembers it any more."""
 START_RETRY_SECONDS: Final = 2.0
+LEASE_CONNECTIONS: Final = 2
+SPARE_CONNECTIONS: Final = 32
+"""Beyond one for each look that may be under way: for listings, reviews of tokens, and looks at several
+nodes."""
 TELL_SECONDS: Final = 1.0
 """For Events at the end; the next leader is waiting."""
 
@@ -60,9 +65,19 @@ class Service:
         if not settings.pod_name:
             identity = f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
         self._identity = identity
-        self._kube = Kube(credentials, timeout_seconds=settings.request_timeout_seconds)
+        self._kube = Kube(
+            credentials,
+            timeout_seconds=settings.request_timeout_seconds,
+            max_connections=settings.workers + MAX_SLOW + MAX_SLOW_URGENT + SPARE_CONNECTIONS,
+        )
+        # However many calls hang, because a webhook does, the Lease is renewed.
+        self._lease_kube = Kube(
+            credentials,
+            timeout_seconds=settings.request_timeout_seconds,
+            max_connections=LEASE_CONNECTIONS,
+        )
         self._elector = Elector(
-            KubeLease(self._kube, settings.namespace, settings.lease.name),
+            KubeLease(self._lease_kube, settings.namespace, settings.lease.name),
             identity,
             settings.lease,
             clock=wall_clock,
