@@ -51,6 +51,7 @@ async def test_the_lease_is_renewed_while_every_connection_of_the_looks_hangs() 
                     seen = len(hanging)
                     await asyncio.sleep(0.5)
                 assert 100 < seen < 400
+            async with asyncio.timeout(3):  # before any of the calls times out
                 await service._elector.acquire()
             assert service._elector.is_leading()
         finally:
