@@ -404,6 +404,33 @@ def test_a_program_that_crashes_on_on_demand() -> None:
     assert warned <= 8000 - 7200
 
 
+def test_on_demand_that_is_taken_away() -> None:
+    gang = make_gang(CapacityType.ON_DEMAND)
+    record = replace(gang.pods[0], working_time=NOW - seconds(60))
+    status = working(gang=replace(gang, pods=(record,)))
+    spec = auto_spec(7200 - 300 + 60)  # enough for it to go on, and not to begin again elsewhere
+    assert not risk(look(spec, status)).status
+    lost = look(spec, status, pods=(make_ended_pod(143),), nodes={"spot-a": None})
+    assert [found.cause for found in lost.status.recent_restarts] == [Cause.NODE_LOST]
+    assert risk(lost).status
+    assert f"{7200 - 300 + 60} s to the deadline" in risk(lost).message
+
+
+@pytest.mark.parametrize(("late", "is_told"), [(300.0, False), (3600.0, True)])
+def test_an_operator_that_was_away_while_spot_went(late: float, is_told: bool) -> None:
+    """The slack that a look in time would have kept is gone; what is left is told by the first look."""
+    finish_in = 7200 + D + 400
+    status = working()
+    spec = auto_spec(finish_in)
+    assert not risk(look(spec, status)).status
+    lost = make_observation(spec=spec, status=status, pods=(make_ended_pod(143),), nodes={"spot-a": None})
+    found = step(lost, after=late)
+    assert chosen(found)[0] is CapacityType.ON_DEMAND
+    assert risk(found).status is is_told
+    if is_told:
+        assert f"{finish_in - late:.0f} s to the deadline" in risk(found).message
+
+
 @pytest.mark.parametrize("finish_in", [7200.0 + D + 400, 10 * HOUR])
 def test_a_look_is_due_before_the_answer_changes(finish_in: float) -> None:
     decision = look(auto_spec(finish_in), working())
