@@ -207,12 +207,12 @@ def _explain_rate(job: Job, found: Explanation) -> None:
     if hours is None:
         return
     zones = [
-        f"{each.get('interruptions', 0)} in {each.get('nodeSeconds', 0.0) / 3600:.1f} h"
+        f"{each.get('interruptions', 0)} in {duration(each.get('nodeSeconds', 0.0))}"
         + (f" in {clean(each['zone'])}" if each.get("zone") else "")
         for each in job.get("status.interruptionRate.zones", [])
     ]
     own = f" (this job: {', '.join(zones)})" if zones else ""
-    found.why.append(f"One interruption in {hours:.1f} node-hours on spot is expected{own}")
+    found.why.append(f"One interruption in {duration(hours * 3600)} of a node on spot is expected{own}")
 
 
 def _explain_cost(job: Job, found: Explanation) -> None:

@@ -128,8 +128,8 @@ def climate(
     # Spells of this spread are on average so many times as long as their median.
     median = max(SHORTEST_MEDIAN_SECONDS, hours * 3600 * found.median_up_seconds / found.mean_up_seconds)
     note = (
-        f"the median up-time follows from what the job has seen: one interruption in {hours:.1f} node-hours "
-        "(status.interruptionRate); --median-up-time says otherwise"
+        f"the median up-time follows from what the job has seen: one interruption in "
+        f"{duration(hours * 3600)} of a node (status.interruptionRate); --median-up-time says otherwise"
     )
     return replace(found, median_up_seconds=median), (note,)
 

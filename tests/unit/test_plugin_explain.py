@@ -102,7 +102,7 @@ team-a/digits: Running, spot since 2026-11-25 10:00:00Z (2h ago)
 Why
   Capacity spot (SpotFirst): no fallback rule has fired
   10h to the deadline, 1h40m of work left: slack 8h20m
-  One interruption in 2.5 node-hours on spot is expected (this job: 2 in 3.5 h in zone-a, 0 in 0.7 h)
+  One interruption in 2h29m of a node on spot is expected (this job: 2 in 3h30m in zone-a, 0 in 40m)
   A node-hour costs 0.97 on spot, 3.06 on on-demand
   Cost: 4.1200 spent, 5.9000 projected, 8.6300 saved against on-demand alone
 

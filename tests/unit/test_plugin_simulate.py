@@ -275,7 +275,7 @@ def test_a_job_that_has_lost_spot_nodes_says_how_long_they_stay(
     (folder / "job.yaml").write_text(yaml.safe_dump(seen))
     found = json.loads(simulate(capsys, folder, "--json", "--runs", "2", *words)[1])
     assert found["market"]["synthetic"]["medianUpSeconds"] == pytest.approx(median, rel=1e-3)
-    said = [note for note in found["notes"] if "one interruption in 12.0 node-hours" in note]
+    said = [note for note in found["notes"] if "one interruption in 12h of a node" in note]
     assert len(said) == (rate is MEASURED and "--median-up-time" not in words)
 
 
