@@ -60,6 +60,27 @@ def namespace(api_server: ApiServer) -> Iterator[str]:
     api_server.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture
+def scene(api_server: ApiServer, namespace: str) -> Iterator[Scene]:
+    scene = Scene(api_server, namespace)
+    scene.add_node()
+    wait_for("default service account", lambda: "serviceaccount/default" in scene.names("serviceaccounts"))
+    yield scene
+    scene.kubectl("delete", "node", scene.node, "--ignore-not-found")
+
+
+@pytest.fixture
+def operator(api_server: ApiServer, namespace: str, tmp_path: Path) -> Iterator[Operator]:
+    log = tmp_path / "operator.log"
+    operator = Operator(str(api_server.kubeconfig), namespace, log).start()
+    yield operator
+    if operator.process is not None and operator.process.poll() is None:
+        operator.kill()
+    text = log.read_text()
+    print(text)
+    assert "unexpectedly" not in text
+
+
 @pytest.fixture(scope="module")
 def stages(
     api_server: ApiServer, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

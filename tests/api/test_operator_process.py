@@ -7,7 +7,6 @@ import json
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,6 @@ import pytest
 from operator_scene import DISRUPTED, Operator, Scene, report, wait_for
 
 pytestmark = pytest.mark.api
-
-
-@pytest.fixture
-def scene(api_server: Any, namespace: str) -> Iterator[Scene]:
-    scene = Scene(api_server, namespace)
-    scene.add_node()
-    wait_for("default service account", lambda: "serviceaccount/default" in scene.names("serviceaccounts"))
-    yield scene
-    scene.kubectl("delete", "node", scene.node, "--ignore-not-found")
-
-
-@pytest.fixture
-def operator(api_server: Any, namespace: str, tmp_path: Path) -> Iterator[Operator]:
-    log = tmp_path / "operator.log"
-    operator = Operator(str(api_server.kubeconfig), namespace, log).start()
-    yield operator
-    if operator.process is not None and operator.process.poll() is None:
-        operator.kill()
-    text = log.read_text()
-    print(text)
-    assert "unexpectedly" not in text
 
 
 def test_job_runs_reports_and_completes(operator: Operator, scene: Scene) -> None:
