@@ -93,6 +93,7 @@ class Reason(StrEnum):
     NO_CHECKPOINT_YET = "NoCheckpointYet"
     NO_SUCH_BUCKET = "NoSuchBucket"
     ON_DEMAND_ONLY = "OnDemandOnly"
+    NEVER_STARTED = "NeverStarted"
     NO_PROGRESS = "NoProgress"
     NO_REPORTS = "NoReports"
     NOT_RUNNING = "NotRunning"
@@ -169,3 +170,4 @@ class StopReason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     INVALID_SPEC = "InvalidSpec"
     TERMINATED = "Terminated"
+    NEVER_STARTED = "NeverStarted"

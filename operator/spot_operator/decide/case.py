@@ -86,6 +86,11 @@ class Case:
         return seen
 
     @property
+    def has_started(self) -> bool:
+        """Whether the program was ever seen to run, or to have run."""
+        return self.fate.record.started_time is not None or self.termination is not None
+
+    @property
     def outcome(self) -> Outcome | None:
         termination = self.termination
         return parse_outcome(termination.message) if termination is not None else None

@@ -12,6 +12,7 @@ from spot_operator.decide.fates import Fate
 from spot_operator.decide.gang import has_stop_signal
 from spot_operator.decide.pods import build_pod
 from spot_operator.decide.progress import location_name
+from spot_operator.decide.stuck import is_stuck
 from spot_operator.model import (
     CapacityStatus,
     CreatePod,
@@ -109,7 +110,8 @@ def _stop_intent(draft: Draft, gang: Gang, *, is_elsewhere: bool = False) -> Sto
     capacity = draft.status.capacity
     if capacity is not None and capacity.type is not gang.capacity_type and not is_elsewhere:
         return make(StopReason.CAPACITY_CHANGE, f"moving to {capacity.type}: {capacity.message}")
-    return None
+    stuck = is_stuck(draft, gang)
+    return None if stuck is None else make(StopReason.NEVER_STARTED, stuck)
 
 
 # --- launch ---------------------------------------------------------------------------------

@@ -7,13 +7,10 @@ from typing import Final
 from spot_operator.decide.conditions import is_asking_for_spot
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate
-from spot_operator.model import PodView
+from spot_operator.decide.stuck import move_time, trouble
+from spot_operator.model import PodRecord, PodView
 from spot_operator.names import LABEL_JOB_UID, ConditionType, Reason
 
-IMAGE_REASONS: Final = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-)
-CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 MISSING_CLAIM: Final = re.compile(r'persistentvolumeclaim "[^"]*" not found')
 OVERDUE_AFTER: Final = timedelta(seconds=60)
 """After the end of the grace period: the kubelet kills at once, and then has to say so."""
@@ -33,8 +30,13 @@ def note_pods(draft: Draft) -> Draft:
         return draft.note(ConditionType.PODS_READY, True, Reason.ALL_PODS_READY, message)
     for fate in draft.fates():
         if fate.fate is Fate.ALIVE and fate.pod is not None:
-            return _note_pod(draft, fate.pod)
+            return _note_pod(_look_when_stuck(draft, fate.record), fate.pod)
     return draft.note(ConditionType.PODS_READY, False, Reason.LAUNCHING, "the pod is being created")
+
+
+def _look_when_stuck(draft: Draft, record: PodRecord) -> Draft:
+    due = move_time(record)
+    return draft.look_at(due) if due is not None and due > draft.now else draft
 
 
 def note_overdue(draft: Draft) -> Draft:
@@ -69,14 +71,8 @@ def _note_pod(draft: Draft, pod: PodView) -> Draft:
     if pod.node_name is None:
         return _note_unscheduled(draft, pod)
     draft = draft.note(ConditionType.CAPACITY_AVAILABLE, True, Reason.SCHEDULED, "the pod has a node")
-    reason = pod.init_waiting_reason or pod.trainer.waiting_reason or ""
-    message = pod.init_waiting_message or pod.trainer.waiting_message
-    if reason in IMAGE_REASONS:
-        return draft.note(
-            ConditionType.PODS_READY, False, Reason.IMAGE_PULL_FAILED, f"{reason}: {message or 'see the pod'}"
-        )
-    if reason in CONFIG_REASONS:
-        return draft.note(ConditionType.PODS_READY, False, Reason.CONTAINER_CONFIG_ERROR, message or reason)
+    if (found := trouble(pod)) is not None:
+        return draft.note(ConditionType.PODS_READY, False, *found)
     return draft.note(ConditionType.PODS_READY, False, Reason.POD_STARTING, "the pod is starting")
 
 

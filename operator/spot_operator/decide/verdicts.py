@@ -15,9 +15,10 @@ from spot_operator.decide.case import CLOCK_TOLERANCE, Case, Ending, Verdict
 from spot_operator.decide.failure_rules import first_match
 from spot_operator.decide.fates import Fate
 from spot_operator.decide.signals import SHUTDOWN_MESSAGE, bad_device, is_ready
+from spot_operator.decide.stuck import is_hopeless
 from spot_operator.model import UNKNOWN, NodeView, RuleAction
 from spot_operator.names import Cause, Reason, StopReason
-from spot_trainer.contract import ExitCode, OutcomeKind, OutcomeReason
+from spot_trainer.contract import ExitCode, OutcomeKind, OutcomeReason, clean_text
 
 MAX_STOPS_WITHOUT_PROGRESS: Final = 3
 
@@ -47,6 +48,8 @@ ADMISSION_REFUSALS: Final = frozenset(
     }
 )
 """Reasons of a pod that its kubelet did not take (catalogue, A1.5); with OutOf<resource> they are all."""
+
+MAX_SAID_CHARS: Final = 400
 
 COMMAND_ERRORS: Final = frozenset({2, 126, 127})
 """A shell's or an argument parser's word for a command line that cannot work."""
@@ -104,7 +107,7 @@ def row_17b_trainer_refused(case: Case) -> Verdict | None:
 
 def row_0_intentional_stop(case: Case) -> Verdict | None:
     stop = case.gang.stop
-    if stop is None or stop.reason is StopReason.NODE_SIGNAL:
+    if stop is None or stop.reason in (StopReason.NODE_SIGNAL, StopReason.NEVER_STARTED):
         return None
     finished = case.termination.finished_at if case.termination is not None else None
     if finished is not None and finished < stop.time - CLOCK_TOLERANCE:
@@ -320,11 +323,25 @@ def row_14_not_admitted(case: Case) -> Verdict | None:
 
 
 def row_15_never_started(case: Case) -> Verdict | None:
-    """The runtime could not start the container: the node, or the image, before the program."""
-    termination = case.termination
-    if termination is None or termination.reason not in ("StartError", "ContainerCannotRun"):
+    """The container could not be started: the node, the registry or the template, before the program."""
+    termination, stop = case.termination, case.gang.stop
+    if termination is not None and termination.reason in ("StartError", "ContainerCannotRun"):
+        evidence = f"{termination.reason}: the container could not start"
+        said = f"{termination.reason}: {termination.message}" if termination.message else evidence
+    elif stop is not None and stop.reason is StopReason.NEVER_STARTED and not case.has_started:
+        evidence = said = stop.message
+    else:
         return None
-    return _uncharged("15", Cause.INFRASTRUCTURE, f"{termination.reason}: the container could not start")
+    if not is_hopeless(case.history, case.progress, case.now):
+        return _uncharged("15", Cause.INFRASTRUCTURE, evidence)
+    return Verdict(
+        ending=Ending.FAIL,
+        row="15",
+        evidence=evidence,
+        reason=Reason.NEVER_STARTED,
+        message=f"no container of the job has ever started: {clean_text(said, MAX_SAID_CHARS)}; "
+        "correct spec.template, or what it needs, and create the job again",
+    )
 
 
 def row_8_other_disruption(case: Case) -> Verdict | None:
