@@ -6,9 +6,11 @@ or cannot be staged.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from operator_scene import wait_for
-from staging import Stages, hold
+from staging import Stage, Stages, hold
 
 pytestmark = pytest.mark.api
 
@@ -135,3 +137,55 @@ def test_argo_cd_8586_a_job_that_is_complete_stays_complete(stages: Stages) -> N
     stages.operator.kill()
     stages.operator.start()
     hold(2, lambda: stage.find_pod(2) is None, "a finished job was run again")
+
+
+def test_trainer_3779_pods_that_are_removed_after_the_end_come_back_to_no_job(stages: Stages) -> None:
+    """A TTL took the children of a finished job, and with what replaced them its budget began anew."""
+    stage = stages(failurePolicy={"backoffLimit": 1})
+    for _ in range(2):
+        stage.end(1)
+        stage.verdict()
+        if len(stage.pods) == 1:
+            stage.run_next()
+    wait_for("Failed", lambda: stage.condition("Failed").get("status") == "True")
+    counted = stage.status()["restarts"]
+    stage.vanish()
+    hold(2, lambda: stage.find_pod(3) is None, "a failed job was run again")
+    assert (stage.status()["restarts"], stage.status()["phase"]) == (counted, "Failed")
+
+
+def test_kueue_15255_a_drought_is_waited_out(stages: Stages) -> None:
+    """Jobs were deactivated because spot had been away for too long."""
+    stage = stages(claims=True, failurePolicy={"backoffLimit": 0})
+    stage.taint(SPOT_ITN)
+    stage.expect_next_pod(3)
+    stage.end(75, "stopped")
+    stage.remove_node()
+    wait_for("no capacity", lambda: stage.condition("CapacityAvailable").get("reason") == "Unschedulable")
+    pod = stage.find_pod(2)
+    assert pod is not None
+    hold(5, lambda: _still(stage, pod), "a drought ended or replaced a pod, or the job")
+    stage.add_node()
+    stage.run_next()
+    assert stage.pods[-1]["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+def _still(stage: Stage, pod: dict[str, Any]) -> bool:
+    """Whether this very pod goes on asking, and nothing is held against the job."""
+    found, status = stage.find_pod(2), stage.status()
+    return (
+        found is not None
+        and found["metadata"]["uid"] == pod["metadata"]["uid"]
+        and "deletionTimestamp" not in found["metadata"]
+        and not status["restarts"]["failures"]
+        and stage.condition("Failed").get("status") != "True"
+    )
+
+
+def test_kueue_13043_a_kubelet_that_is_not_ready_for_seconds_loses_no_pod(stages: Stages) -> None:
+    stage = stages(claims=True)
+    for message in ("PLEG is not healthy", "container runtime is down", "PLEG is not healthy"):
+        stage.node_condition("Ready", "False", message)
+        hold(1, lambda: not stage.is_stopping(), "a blip of the kubelet stopped its pod")
+        stage.beat()
+    assert (stage.restarts(), stage.status()["incarnation"]) == ([], 1)
