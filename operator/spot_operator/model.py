@@ -342,11 +342,26 @@ class CapacityStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LaunchPhases:
+    """What the seconds of launches went into; sums over `count` of them."""
+
+    count: int = 0
+    scheduling_seconds: float = 0.0
+    """Until the pod had a node."""
+    starting_seconds: float = 0.0
+    """From then until its container ran: volumes, image pull."""
+    restoring_seconds: float = 0.0
+    """From then until the first step that its trainer reported: imports, restore."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overheads:
-    """How long launches took, from the intent to useful work."""
+    """How long launches took, from the intent to useful work, and what in them did."""
 
     spot: Launches = NO_LAUNCHES
     on_demand: Launches = NO_LAUNCHES
+    spot_phases: LaunchPhases = LaunchPhases()
+    on_demand_phases: LaunchPhases = LaunchPhases()
 
 
 @dataclass(frozen=True, kw_only=True)

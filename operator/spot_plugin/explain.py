@@ -46,6 +46,7 @@ def explain(job: Job, now: datetime) -> Explanation:
         _explain_capacity(job, now, found)
         _explain_deadline(job, now, found)
         _explain_rate(job, found)
+    _explain_launches(job, found)
     _explain_cost(job, found)
     _offer(job, found)
     found.changes.sort(key=lambda change: (change.time is None, change.time or now))
@@ -213,6 +214,24 @@ def _explain_rate(job: Job, found: Explanation) -> None:
     ]
     own = f" (this job: {', '.join(zones)})" if zones else ""
     found.why.append(f"One interruption in {duration(hours * 3600)} of a node on spot is expected{own}")
+
+
+def _explain_launches(job: Job, found: Explanation) -> None:
+    for word, key in (("spot", "spot"), ("on-demand", "onDemand")):
+        seen = job.get(f"status.overheads.{key}", {})
+        if not (count := seen.get("count", 0)):
+            continue
+        line = f"A launch on {word} took {duration(seen.get('totalSeconds', 0.0) / count)} (mean of {count})"
+        phases = job.get(f"status.overheads.{key}Phases", {})
+        if counted := phases.get("count", 0):
+            parts = (
+                ("schedulingSeconds", "until it had a node"),
+                ("startingSeconds", "until its container ran"),
+                ("restoringSeconds", "until its first step"),
+            )
+            took = [f"{duration(phases.get(part, 0.0) / counted)} {until}" for part, until in parts]
+            line += ": " + ", ".join(took)
+        found.why.append(line)
 
 
 def _explain_cost(job: Job, found: Explanation) -> None:

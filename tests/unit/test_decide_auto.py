@@ -22,6 +22,7 @@ from spot_operator.model import (
     FallbackSpec,
     JobSpec,
     JobStatus,
+    LaunchPhases,
     Observation,
     Overheads,
     PolicySettings,
@@ -300,6 +301,32 @@ def test_a_wait_for_spot_is_no_part_of_its_launch() -> None:
 
     assert measured(CapacityType.SPOT).spot == Launches().and_one(30.0)
     assert measured(CapacityType.ON_DEMAND).on_demand == Launches().and_one(30.0 + drought.total_seconds())
+
+
+def test_what_a_launch_went_into_is_kept_by_capacity_type() -> None:
+    gang = make_gang(created_time=NOW - seconds(100))
+    record = replace(gang.pods[0], scheduled_time=NOW - seconds(70), started_time=NOW - seconds(20))
+    status = make_status(gang=replace(gang, pods=(record,)))
+    found = look(auto_spec(None), status, report=report()).status
+    expected = LaunchPhases(count=1, scheduling_seconds=30, starting_seconds=50, restoring_seconds=20)
+    assert (found.overheads.spot_phases, found.overheads.on_demand_phases) == (expected, LaunchPhases())
+
+    on_demand = make_gang(CapacityType.ON_DEMAND, created_time=NOW - seconds(100), pods=(record,))
+    again = make_status(gang=on_demand, overheads=found.overheads)
+    both = look(auto_spec(None), again, report=report()).status.overheads
+    assert (both.spot_phases, both.on_demand_phases) == (expected, expected)
+
+    third = make_status(gang=replace(gang, pods=(record,)), overheads=both)
+    seen = look(auto_spec(None), third, report=report()).status.overheads.spot_phases
+    assert seen == LaunchPhases(count=2, scheduling_seconds=60, starting_seconds=100, restoring_seconds=40)
+
+
+def test_of_a_launch_whose_times_contradict_each_other_no_phase_is_negative() -> None:
+    gang = make_gang(created_time=NOW - seconds(100))
+    record = replace(gang.pods[0], scheduled_time=NOW - seconds(101), started_time=NOW + seconds(1))
+    status = make_status(gang=replace(gang, pods=(record,)))
+    found = look(auto_spec(None), status, report=report()).status.overheads.spot_phases
+    assert (found.scheduling_seconds, found.restoring_seconds) == (0, 0)
 
 
 def test_a_trainer_that_waits_for_its_predecessor_does_not_work_yet() -> None:

@@ -59,6 +59,14 @@ RUNNING = job(
         "spotNodeSeconds": 15000.0, "spent": "4.1200", "onDemandOnly": "12.7500", "saved": "8.6300",
         "projected": "5.9000", "spotPrice": "0.97", "onDemandPrice": "3.06",
     },
+    overheads={
+        "spot": {"count": 4, "totalSeconds": 840.0, "shortestSeconds": 180.0, "longestSeconds": 240.0},
+        "onDemand": {"count": 1, "totalSeconds": 300.0, "shortestSeconds": 300.0, "longestSeconds": 300.0},
+        "spotPhases": {
+            "count": 2, "schedulingSeconds": 120.0, "startingSeconds": 240.0, "restoringSeconds": 60.0,
+        },
+        "onDemandPhases": {"count": 0},
+    },
     interruptionRate={
         "nodeHoursPerInterruption": 2.48,
         "zones": [
@@ -103,6 +111,9 @@ Why
   Capacity spot (SpotFirst): no fallback rule has fired
   10h to the deadline, 1h40m of work left: slack 8h20m
   One interruption in 2h29m of a node on spot is expected (this job: 2 in 3h30m in zone-a, 0 in 40m)
+  A launch on spot took 3m30s (mean of 4): 1m until it had a node, 2m until its container ran, 30s until \
+its first step
+  A launch on on-demand took 5m (mean of 1)
   A node-hour costs 0.97 on spot, 3.06 on on-demand
   Cost: 4.1200 spent, 5.9000 projected, 8.6300 saved against on-demand alone
 

@@ -8,8 +8,9 @@ was measured is in status, so that another process goes on from there.
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 
-from spot_operator.model import Gang, JobStatus, Overheads, PodRecord, Report, Restart
+from spot_operator.model import Gang, JobStatus, LaunchPhases, Overheads, PodRecord, Report, Restart
 from spot_operator.names import CapacityType, Cause
 from spot_operator.policy import Launches
 
@@ -45,7 +46,9 @@ def measure_launch(
     return replace(
         status,
         gang=replace(gang, pods=pods),
-        overheads=_with_launch(status.overheads, gang, round(seconds, 1)),
+        overheads=_with_phases(
+            _with_launch(status.overheads, gang, round(seconds, 1)), gang, record, began, working
+        ),
     )
 
 
@@ -85,6 +88,30 @@ def _with_launch(overheads: Overheads, gang: Gang, seconds: float) -> Overheads:
     if gang.capacity_type is CapacityType.SPOT:
         return replace(overheads, spot=overheads.spot.and_one(seconds))
     return replace(overheads, on_demand=overheads.on_demand.and_one(seconds))
+
+
+def _with_phases(
+    overheads: Overheads, gang: Gang, record: PodRecord, began: datetime, working: datetime
+) -> Overheads:
+    if record.scheduled_time is None or record.started_time is None:
+        return overheads
+    times = (began, record.scheduled_time, record.started_time, working)
+    # Clocks of several machines: none of the phases is negative.
+    scheduling, starting, restoring = (
+        round(max(0.0, (later - earlier).total_seconds()), 1) for earlier, later in pairwise(times)
+    )
+
+    def and_one(seen: LaunchPhases) -> LaunchPhases:
+        return LaunchPhases(
+            count=seen.count + 1,
+            scheduling_seconds=round(seen.scheduling_seconds + scheduling, 1),
+            starting_seconds=round(seen.starting_seconds + starting, 1),
+            restoring_seconds=round(seen.restoring_seconds + restoring, 1),
+        )
+
+    if gang.capacity_type is CapacityType.SPOT:
+        return replace(overheads, spot_phases=and_one(overheads.spot_phases))
+    return replace(overheads, on_demand_phases=and_one(overheads.on_demand_phases))
 
 
 def note_interruption(status: JobStatus, restart: Restart) -> JobStatus:
