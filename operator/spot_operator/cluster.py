@@ -2,8 +2,8 @@
 
 These are hints for waking the right job at once, and for answering a progress report in
 milliseconds. Invariant: nothing destructive rests on them alone; `observe` reads live what
-an action depends on, and a periodic listing replaces the nodes as a whole, because a
-compacted watch never delivers the deletions of the gap.
+an action depends on, and a listing, periodic or after a gap, replaces the nodes as a whole,
+because a compacted watch never delivers the deletions of the gap.
 """
 
 from collections import OrderedDict

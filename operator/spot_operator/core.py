@@ -5,6 +5,7 @@ model of the cluster around it instead, the same parts run in the simulator. Inv
 nothing in here reads a clock, draws a number or opens a connection that was not handed in.
 """
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -58,6 +59,8 @@ class Core:
     ) -> None:
         """`kube` writes only while this process leads; `component` names it in Events."""
         self._kube, self._settings = kube, settings
+        self.gap = asyncio.Event()
+        """A watch has begun anew, so that deletions may have been lost: a listing is due."""
         self.nodes = NodeCache(monotonic)
         self.pods = PodBook()
         self.reports = ReportBook()
@@ -132,6 +135,9 @@ class Core:
 
     # What the watches deliver is put where it belongs. An event that never comes costs latency,
     # not correctness; so none of these waits or fails.
+
+    def hear_gap(self) -> None:
+        self.gap.set()
 
     def hear_job(self, job: Json, *, deleted: bool = False) -> None:
         key = _key(job)

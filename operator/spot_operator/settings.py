@@ -80,8 +80,8 @@ class Settings:
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     resync_seconds: float = 120.0
-    """Seconds between full listings of jobs and nodes. Watches deliver changes at once; the listing
-    heals what a compacted watch lost (a deletion in the gap is never delivered)."""
+    """Seconds between full listings of jobs and nodes. Watches deliver changes at once, and one that
+    lost some and begins anew causes a listing; this one heals what is lost unnoticed."""
     workers: int = 8
     """Jobs reconciled at the same time. Each waits mostly for the API server."""
     request_timeout_seconds: float = 15.0
