@@ -1,5 +1,6 @@
 """One real API server for all tests of this folder, with the CRD installed, and a namespace for each."""
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -24,6 +25,7 @@ class ApiServer:
     kubectl_path: Path
     api: ApiClient
     """As administrator."""
+    cluster: Cluster
 
     def run(self, *words: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """kubectl as administrator, whatever it answers."""
@@ -37,11 +39,11 @@ class ApiServer:
         return result.stdout
 
 
-@pytest.fixture(scope="session")
-def api_server() -> Iterator[ApiServer]:
+@contextlib.contextmanager
+def serving(name: str) -> Iterator[ApiServer]:
     # Several test runs may share the machine, so the name carries the process.
-    with Cluster.up(ClusterConfig.control_plane_only(f"api-{os.getpid()}")) as cluster:
-        server = ApiServer(cluster.kubeconfig, cluster.kubectl_path, cluster.api)
+    with Cluster.up(ClusterConfig.control_plane_only(f"{name}-{os.getpid()}")) as cluster:
+        server = ApiServer(cluster.kubeconfig, cluster.kubectl_path, cluster.api, cluster)
         server.kubectl("apply", "-f", str(ROOT / "crds"))
         # A CRD without any status yet makes `kubectl wait` give up instead of waiting.
         cluster.wait_for(
@@ -49,6 +51,19 @@ def api_server() -> Iterator[ApiServer]:
             timeout_seconds=30,
             what="the CRD to be served",
         )
+        yield server
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ApiServer]:
+    with serving("api") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_api_server() -> Iterator[ApiServer]:
+    """One that the module has for itself, so that it may stop it."""
+    with serving("own") as server:
         yield server
 
 
