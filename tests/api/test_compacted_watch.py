@@ -27,6 +27,8 @@ WATCHED = (
     f"/api/v1/namespaces/{NAMESPACE}/pods",
     f"/apis/spottraining.io/v1alpha1/namespaces/{NAMESPACE}/spottrainingjobs",
 )
+MAX_LISTINGS = 3
+"""The three watches begin anew one after the other."""
 SETTINGS = {
     "SPOT_OPERATOR_RESYNC_SECONDS": "1800",
     # It has to stay the same process: a new one would list everything.
@@ -43,6 +45,9 @@ class Gap:
     vanished: Stage
     stranded: Stage
     untouched: Stage
+    operator: Operator
+    num_listings: int
+    """Of the nodes, before the gap."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,7 @@ def gap(own_api_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def open_gap(server: Any, proxy: TcpProxy, stages: Stages) -> Gap:
     ended, vanished, stranded, untouched = (stages(claims=True) for _ in range(4))
     time.sleep(2)  # what was woken by the reports has been looked at
+    num_listings = count_listings(stages.operator)
     proxy.cut()
     version = server.api.get("/api/v1/nodes")["metadata"]["resourceVersion"]  # nothing newer was heard
     ended.end(75, "stopped")
@@ -83,7 +89,12 @@ def open_gap(server: Any, proxy: TcpProxy, stages: Stages) -> Gap:
     for path in WATCHED:
         wait_for(f"410 at {path}", lambda path=path: is_compacted(server.api, path, version))
     proxy.mend()
-    return Gap(ended, vanished, stranded, untouched)
+    return Gap(ended, vanished, stranded, untouched, stages.operator, num_listings)
+
+
+def count_listings(operator: Operator) -> int:
+    """kopf's own are not among them."""
+    return operator.requests()["list", "nodes"]
 
 
 def is_compacted(api: ApiClient, path: str, version: str) -> bool:
@@ -115,3 +126,9 @@ def test_a_node_that_vanished_in_the_gap_is_an_interruption_of_the_pod_that_stay
 def test_a_job_to_which_nothing_happened_in_the_gap_goes_on(gap: Gap) -> None:
     hold(2, lambda: not gap.untouched.is_stopping(), "the gap alone stopped its pod")
     assert (gap.untouched.restarts(), gap.untouched.status()["incarnation"]) == ([], 1)
+
+
+def test_everything_is_listed_once_at_the_start_and_hardly_more_often_after_the_gap(gap: Gap) -> None:
+    assert gap.num_listings == 1
+    hold(3, lambda: count_listings(gap.operator) <= 1 + MAX_LISTINGS, "one listing after the other")
+    assert count_listings(gap.operator) > 1
