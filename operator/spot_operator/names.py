@@ -106,6 +106,7 @@ class Reason(StrEnum):
     POD_LOST = "PodLost"
     POD_STARTING = "PodStarting"
     POD_UNMARKED = "PodUnmarked"
+    POD_UNSEEN = "PodUnseen"
     REPORTING = "Reporting"
     RESUMED = "Resumed"
     RUNNING = "Running"

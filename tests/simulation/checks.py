@@ -83,7 +83,12 @@ class Checks:
         self._gangs: dict[str, set[int]] = {}
         """Incarnations without a verdict, as of the newest status."""
         self._excused: dict[str, set[int]] = defaultdict(set)
-        """Incarnations that were under way when the job ended: the end needs no further verdict."""
+        """Incarnations that were under way when the job ended: the end needs no further verdict.
+
+        And those whose pod came and went while no operator was able to write anything of it.
+        """
+        self._unwritten: dict[str, dict[str, int]] = defaultdict(dict)
+        """By job, the pods that were created since its status was written, and their incarnations."""
         world.on_start = self._started
         world.on_end = self._ended
 
@@ -107,10 +112,16 @@ class Checks:
             self.fail(f"more than {MAX_CALLS_PER_MINUTE} API calls in a minute: a hot loop")
         if method == "PUT" and path.endswith("/status") and status == 200:
             self.num_status_writes += 1
+            self._unwritten.pop(path.split("/")[-2], None)
 
     def _hear(self, kind: str, plural: str, changed: Object) -> None:
         if plural == "pods" and kind == "ADDED":
             self._pod_created(changed)
+        if plural == "pods" and kind == "DELETED":
+            job = changed["metadata"]["labels"][LABEL_JOB_NAME]
+            incarnation = self._unwritten[job].pop(changed["metadata"]["name"], None)
+            if incarnation is not None:
+                self._excused[job].add(incarnation)
         if plural == "spottrainingjobs" and kind == "MODIFIED":
             self._job_changed(changed)
 
@@ -120,6 +131,7 @@ class Checks:
         if name in self._created:
             self.fail(f"pod {name} was created twice")
         self._created[name] = metadata["uid"]
+        self._unwritten[job][name] = incarnation_of(pod)
         found = self._world.job(job)
         if found is None or (controller_of(pod) or {}).get("uid") != found["metadata"]["uid"]:
             return
@@ -220,7 +232,7 @@ class Checks:
         if name in self._final and terminal != self._final[name]:
             self.fail(f"{name} was {self._final[name]} and is {terminal}")
         if terminal is not None and name not in self._final:
-            self._excused[name] = self._gangs.get(name, set())
+            self._excused[name] |= self._gangs.get(name, set())
         if terminal is not None:
             self._final[name] = terminal
         gangs = [status.get(key) or {} for key in ("gang", "predecessor")]

@@ -114,6 +114,8 @@ def test_a_pod_that_may_have_existed_is_not_created_again_but_replaced_by_the_ne
     assert again.status.incarnation == 2
     assert created(again) == ["digits-0c5e1-2-0"]
     assert again.status.recent_restarts == ()
+    (said,) = (event.message for event in again.events if event.reason == "PodUnseen")
+    assert "incarnation 1" in said
 
 
 def test_a_pod_that_came_and_went_between_two_looks_is_judged_and_not_created_again() -> None:

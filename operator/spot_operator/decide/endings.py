@@ -48,7 +48,15 @@ def judge(draft: Draft) -> Draft:
     ):
         # A pod that existed and is gone looks like one that never was. A name is used once, so that no
         # incarnation ever has two pods: the next one takes its place, and numbers cost nothing.
-        return draft.with_gang(None)
+        draft = draft.with_gang(None)
+        if gang.stop is not None:
+            return draft
+        return draft.say(
+            "Normal",
+            Reason.POD_UNSEEN,
+            f"the operator that asked for the pod of incarnation {gang.incarnation} did not live to see it, "
+            "and it is not there now: whether it ever ran is not known, and it is counted under no cause",
+        )
     if not has_ended(fates, claims=draft.status.claims):
         return _wait_for_old_pod(_look_when_given_up(draft, gang, fates), fates)
     case = _case(draft, gang, fates)
