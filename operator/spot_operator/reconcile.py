@@ -86,11 +86,12 @@ def _version(job: Json) -> str:
     return str(job["metadata"]["resourceVersion"])
 
 
-def _answers(observation: Observation) -> Mapping[int, str]:
-    """What the pods of each incarnation are told when they report."""
-    status = observation.status
-    live = [gang.incarnation for gang in (status.predecessor, status.gang) if gang is not None]
-    return {number: directives(observation, number).to_json() for number in (EARLIER, *live)}
+def _answers(observation: Observation, decision: Decision) -> Mapping[int, str]:
+    """What the pods of each incarnation are told when they report: by what is about to be written."""
+    decided = replace(observation, status=decision.status)
+    gangs = (decided.status.predecessor, decided.status.gang)
+    live = [gang.incarnation for gang in gangs if gang is not None]
+    return {number: directives(decided, number).to_json() for number in (EARLIER, *live)}
 
 
 class Reconciler:
@@ -174,8 +175,7 @@ class Reconciler:
             raise
         observation = self._recall(key, seen)
         decision = decide(observation, self._clock(), self._policy)
-        # The answer to reports carries the intent that is about to be written, not the last one.
-        self._answers[key] = _answers(replace(observation, status=decision.status))
+        self._answers[key] = _answers(observation, decision)
 
         try:
             written, later = await self._persist(key, job, observation, decision)
@@ -230,7 +230,7 @@ class Reconciler:
             return None
         self._know(key, uid)
         self._seen_version[key] = _version(job)
-        self._answers[key] = _answers(replace(observation, status=decision.status))
+        self._answers[key] = _answers(observation, decision)
         try:
             written, later = await self._persist(key, job, observation, decision)
         except (Conflict, NotFound, Refused):
