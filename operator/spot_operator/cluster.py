@@ -1,8 +1,8 @@
 """What the watches said last: nodes, and which pod belongs to which job.
 
 These are hints for waking the right job at once, and for answering a progress report in
-milliseconds. Invariant: nothing destructive rests on them alone; `observe` reads live what
-an action depends on, and a listing, periodic or after a gap, replaces the nodes as a whole,
+milliseconds. Invariant: nothing that runs is stopped on their word alone: the look that would
+reads first; and a listing, periodic or after a gap, replaces the nodes as a whole,
 because a compacted watch never delivers the deletions of the gap.
 """
 

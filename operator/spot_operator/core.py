@@ -14,6 +14,7 @@ from typing import Final
 from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
+from spot_operator.known_jobs import KnownJobs, version_of
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube
 from spot_operator.names import LABEL_JOB_UID, Phase
 from spot_operator.observe import Observer
@@ -29,10 +30,6 @@ SETTLING_SECONDS: Final = 0.3
 HEAD_START_SECONDS: Final = 30.0
 """Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
 want to tell can wait for so long, but no longer."""
-
-
-def version_of(item: Json) -> str:
-    return str(item["metadata"]["resourceVersion"])
 
 
 def _key(job: Json) -> JobKey:
@@ -73,6 +70,7 @@ class Core:
             status_ca=status_ca,
             clock=clock,
         )
+        self.known = KnownJobs(clock)
         self.reconciler = Reconciler(
             kube,
             observer,
@@ -80,6 +78,7 @@ class Core:
             self.reports,
             self.nodes,
             settings.policy,
+            self.known,
             progress_write_seconds=settings.progress_write_seconds,
             clock=clock,
             monotonic=monotonic,
@@ -105,14 +104,16 @@ class Core:
             for key in sorted(self._with_pods(pods, self._is_on_a_lost_node)):
                 self.queue.wake(key, urgent=True)
         jobs = {_key(job): job for where in namespaces for job in await self._kube.list(JOBS, where)}
-        unseen = {key for key, job in jobs.items() if not self.reconciler.has_seen(key, version_of(job))}
+        unseen = {key for key, job in jobs.items() if not self.known.has_seen(key, version_of(job))}
+        for key in unseen:
+            self.known.hear_version(key, version_of(jobs[key]))
         woken |= unseen
         # A stop must not wait for a thousand looks that find nothing to do.
         finished = {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
         pressing = self._with_pods(pods, self._is_pressing) - finished
         if is_first:
             for key in unseen - pressing:
-                self.reconciler.show(key, jobs[key])
+                self.known.show(key, jobs[key])
         for key in sorted(woken):
             self.queue.wake(key, urgent=key in pressing)
         for number, key in enumerate(jobs):
@@ -141,9 +142,9 @@ class Core:
 
     def hear_job(self, job: Json, *, deleted: bool = False) -> None:
         key = _key(job)
-        if self.reconciler.hear_job(key, job, deleted=deleted):
+        if self.known.hear(key, job, deleted=deleted):
             self.queue.wake(key, -HEAD_START_SECONDS)
-        elif deleted or not self.reconciler.has_seen(key, version_of(job)):
+        elif deleted or not self.known.has_seen(key, version_of(job)):
             self.queue.wake(key)
 
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""One job as it is now: a live read of the job and of its pods, and the nodes they are on.
+"""One job and its pods, read now or as they are known, and the nodes they are on.
 
 Invariant: what could not be read becomes `UNKNOWN`, and a node is called absent only by a
 live read that found nothing. Only the job itself must be readable; everything else about

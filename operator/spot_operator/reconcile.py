@@ -1,13 +1,13 @@
 """The page to read first: one look at one job.
 
-    observe   the job and its pods, read live; nodes; the newest report
+    observe   the job and its pods, as they are known or as they are read; nodes; the newest report
     decide    pure: what should be, and what to do for it
     persist   the intent, in one status write guarded by the resourceVersion that was observed
     act       create and delete pods; then tell: events, metrics
 
-A look that does nothing to pods may go by what the last listing, the last write and the watches said,
-and reads nothing: a thousand jobs that were launched at one time, or found by a new process, are
-caught up with in seconds. If it has something to write, that write fails where the job has changed.
+A look goes by what the last listing, the last write and the watches said, as far as that is enough
+(`_is_enough`): its write fails where the job has changed. It reads before it stops a pod, and
+where something is missing.
 
 Invariants: nothing is done that is not in status first, so that a crash between any two
 calls, or another process that took over, finds in status what it has to know; a conflict
@@ -16,7 +16,7 @@ changes nothing and means another look; a look may be repeated at any time.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from spot_operator import metrics
@@ -27,14 +27,24 @@ from spot_operator.complaints import Complaints
 from spot_operator.decide import decide
 from spot_operator.decide.conditions import is_finished
 from spot_operator.decide.directives import directives
-from spot_operator.kube import JOBS, Conflict, Kube, NotFound, Refused
+from spot_operator.decide.fates import is_terminal
+from spot_operator.known_jobs import KnownJobs
+from spot_operator.kube import JOBS, Conflict, Kube, KubeError, NotFound, Refused
 from spot_operator.logs import Log
-from spot_operator.model import UNKNOWN, Decision, JobEvent, Observation, PodRefusal, PolicySettings
+from spot_operator.model import (
+    UNKNOWN,
+    Action,
+    CreatePod,
+    Decision,
+    JobEvent,
+    Observation,
+    PodRefusal,
+    PolicySettings,
+)
 from spot_operator.names import Reason
 from spot_operator.observe import Observer, is_ours
 from spot_operator.reports import ReportBook
 from spot_operator.tally import tally
-from spot_operator.views import time_of
 from spot_operator.wire import StatusUnreadable, foreign_conditions, status_from_json, status_to_json
 
 Json = Mapping[str, Any]
@@ -44,11 +54,9 @@ HURRIED_LOOKS: Final = 5
 """So many in a row ask for another at once where all is well; whatever goes on beyond that slows down."""
 HURRY_BASE_SECONDS: Final = 0.25
 HURRY_MAX_SECONDS: Final = 30.0
-NEW_FOR: Final = timedelta(minutes=10)
+SOONEST_SECONDS: Final = 0.05
 CREATED_SECONDS: Final = 1.0
 """The watch tells of a created pod; a watch that lags or is broken must not keep its UID out of status."""
-DELETED: Final = ""
-"""The version of a job that is there no more."""
 EARLIER: Final = 0
 """Stands for every incarnation that has its verdict."""
 REFUSAL_RETRY_SECONDS: Final = 5.0
@@ -75,15 +83,28 @@ class Untold:
 
 
 @dataclass(frozen=True)
-class Glance:
-    """A look that found nothing to do."""
+class Done:
+    """A look that has come to its end."""
 
     again: float | None
     """After how many seconds to look again; None: when woken."""
 
 
-def _version(job: Json) -> str:
-    return str(job["metadata"]["resourceVersion"])
+def _is_enough(observation: Observation, actions: Sequence[Action]) -> bool:
+    """Whether what a watch said, which may lag, carries these actions.
+
+    A pod that was heard to have ended will not run again, and the name of a new one can be taken but once.
+    Whether a pod is to be stopped, a list will show; and so where the watch does not show what should be
+    there: it lags, or somebody took a label away, or an earlier process has created it.
+    """
+    pods, status = observation.pods, observation.status
+    if pods is UNKNOWN or not all(pod.is_heard for pod in pods):
+        return False
+    gangs = [gang for gang in (status.predecessor, status.gang) if gang is not None]
+    if not observation.knows_creations and any(pod.uid is None for gang in gangs for pod in gang.pods):
+        return False
+    ended = {pod.uid for pod in pods if is_terminal(pod)}
+    return all(isinstance(action, CreatePod) or action.uid in ended for action in actions)
 
 
 def _answers(observation: Observation, decision: Decision) -> Mapping[int, str]:
@@ -103,6 +124,7 @@ class Reconciler:
         reports: ReportBook,
         nodes: NodeCache,
         policy: PolicySettings,
+        known: KnownJobs,
         *,
         progress_write_seconds: float,
         clock: Callable[[], datetime],
@@ -115,6 +137,7 @@ class Reconciler:
         self._reports = reports
         self._nodes = nodes
         self._policy = policy
+        self._known = known
         self._progress_write_seconds = progress_write_seconds
         self._clock = clock
         self._monotonic = monotonic
@@ -122,13 +145,8 @@ class Reconciler:
         self._refusals: dict[JobKey, PodRefusal] = {}
         self._creations: dict[JobKey, Creations] = {}
         self._last_write: dict[JobKey, float] = {}
-        self._seen_version: dict[JobKey, str] = {}
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._pod_ended: dict[JobKey, float] = {}
-        self._unseen: dict[JobKey, Json] = {}
-        self._known: dict[JobKey, Json] = {}
-        """Jobs as they were listed or written, until the next look or until something newer is heard."""
-        self._heard_version: dict[JobKey, str] = {}
         self._untold: dict[JobKey, list[Untold]] = {}
         self._hurried: dict[JobKey, int] = {}
         """How many looks in a row have asked for another at once."""
@@ -146,51 +164,42 @@ class Reconciler:
 
     async def _look(self, key: JobKey) -> float | None:
         started = self._monotonic()
-        known = self._known.pop(key, None)
-        if known is not None and (glance := await self._glance(key, known)) is not None:
-            metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
-            return glance.again
-        told = self._unseen.pop(key, None)
-        job = told or await self._observer.job(key)
-        if job is None or not is_ours(job):
-            await self._tell(key)
-            self._forget(key)
-            metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
+        known = self._known.take(key)
+        # What is known of a new job needs no watch: no operator has written to it yet, so it has no pods.
+        done = None if known is None else await self._look_at(key, known.job, is_new=known.is_new)
+        if done is None:
+            job = await self._observer.job(key)
+            if job is None or not is_ours(job):
+                await self._tell(key)
+                self._forget(key)
+                metrics.RECONCILES.labels("absent" if job is None else "foreign").inc()
+                return None
+            done = await self._look_at(key, job, is_live=True)
+            assert done is not None
+        metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
+        return done.again
+
+    async def _look_at(
+        self, key: JobKey, job: Json, *, is_live: bool = False, is_new: bool = False
+    ) -> Done | None:
+        """Go by the job as it was read now, or as it is known; None: what is known does not do."""
+        if not is_ours(job):
             return None
         self._know(key, job["metadata"]["uid"])
-        self._seen_version[key] = _version(job)
-
-        refusal, is_new, creations = self._refusals.get(key), told is not None, self._creations.get(key)
-        created = {} if creations is None else creations.uids
-        try:
-            seen = await self._observer.observe(
-                # No operator has written to a new job yet, so it has no pods that would have to be read.
-                job,
-                refusal,
-                known_pods=() if is_new else None,
-                created_uids=created,
-            )
-        except StatusUnreadable as error:
-            await self._complaints.tell(key, job, Reason.STATUS_UNREADABLE, str(error))
-            raise
-        observation = self._recall(key, seen)
+        self._known.note_read(key, job)
+        observation = await self._observe(key, job, is_live=is_live, is_new=is_new)
+        if observation is None:
+            return None
         decision = decide(observation, self._clock(), self._policy)
+        if not is_live and not _is_enough(observation, decision.actions):
+            return None
         self._answers[key] = _answers(observation, decision)
-
         try:
             written, later = await self._persist(key, job, observation, decision)
-        except Conflict:
-            metrics.RECONCILES.labels("conflict").inc()
-            return AT_ONCE
-        except NotFound as error:
-            if self._hurried.get(key, 0) >= HURRIED_LOOKS:  # the job is there, and has no status to write
-                await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
-            return AT_ONCE
-        except Refused as error:
-            await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
-            raise
-        if is_new and written is None:
-            return AT_ONCE  # no write has confirmed what the watch said: nothing may rest on it
+        except (Conflict, NotFound, Refused) as error:
+            return await self._not_written(key, job, error) if is_live else None
+        if not is_live and written is None and (decision.actions or is_new):
+            return None  # no write has confirmed that the job is so: nothing may rest on it
 
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
@@ -198,21 +207,18 @@ class Reconciler:
             # Where a thousand pods are waited for, they come before what is to be said of them: the next
             # look, which follows within moments unless such a rush delays it, says it.
             self._untold.setdefault(key, []).append(Untold(job, decision.events, self._clock()))
-            if not results.errors:
-                self._expect(key, job, written)
         else:
             await self._tell(key, job, decision.events if written is not None else ())
+        if decision.status.gang is not None and not results.errors:
+            self._known.keep(key, written or job)
         self._remember(key, observation, decision, results)
         await self._complaints.hear(key, job, results)
-        metrics.RECONCILE_SECONDS.observe(self._monotonic() - started)
-        return self._next_look(key, observation, decision, results, later)
+        return Done(self._next_look(key, observation, decision, results, later))
 
-    async def _glance(self, key: JobKey, job: Json) -> Glance | None:
-        """A look at what is known; None: it showed that the job has to be read."""
-        if not is_ours(job):
-            return None
-        uid = job["metadata"]["uid"]
-        pods, creations = self._observer.heard_pods(uid), self._creations.get(key)
+    async def _observe(self, key: JobKey, job: Json, *, is_live: bool, is_new: bool) -> Observation | None:
+        """None: something that a look needs is not known."""
+        pods = None if is_live else () if is_new else self._observer.heard_pods(job["metadata"]["uid"])
+        creations = self._creations.get(key)
         try:
             seen = await self._observer.observe(
                 job,
@@ -220,24 +226,22 @@ class Reconciler:
                 known_pods=pods,
                 created_uids={} if creations is None else creations.uids,
             )
-        except StatusUnreadable:
-            return None
-        if seen.pods is UNKNOWN or not all(pod.is_heard for pod in seen.pods):
-            return None  # the watch may lag, or somebody took a label away: which, a list will show
-        observation = self._recall(key, seen)
-        decision = decide(observation, self._clock(), self._policy)
-        if decision.actions:
-            return None
-        self._know(key, uid)
-        self._seen_version[key] = _version(job)
-        self._answers[key] = _answers(observation, decision)
-        try:
-            written, later = await self._persist(key, job, observation, decision)
-        except (Conflict, NotFound, Refused):
-            return None
-        await self._tell(key, job, decision.events if written is not None else ())
-        self._remember(key, observation, decision, Results())
-        return Glance(self._next_look(key, observation, decision, Results(), later))
+        except StatusUnreadable as error:
+            if not is_live:
+                return None
+            await self._complaints.tell(key, job, Reason.STATUS_UNREADABLE, str(error))
+            raise
+        return self._recall(key, seen)
+
+    async def _not_written(self, key: JobKey, job: Json, error: KubeError) -> Done:
+        if isinstance(error, Refused):
+            await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
+            raise error
+        if isinstance(error, Conflict):
+            metrics.RECONCILES.labels("conflict").inc()
+        elif self._hurried.get(key, 0) >= HURRIED_LOOKS:  # the job is there, and has no status to write
+            await self._complaints.tell(key, job, Reason.STATUS_REFUSED, error.message)
+        return Done(AT_ONCE)
 
     async def _tell(self, key: JobKey, job: Json | None = None, events: Sequence[JobEvent] = ()) -> None:
         for untold in self._untold.pop(key, ()):
@@ -273,7 +277,7 @@ class Reconciler:
             body["conditions"] = [*body.get("conditions", ()), *others]
         stored = await self._kube.replace(JOBS, {**job, "status": body}, subresource="status")
         self._last_write[key] = self._monotonic()
-        self._seen_version[key] = _version(stored)
+        self._known.note_written(key, stored)
         metrics.STATUS_WRITES.labels(change).inc()
         tally(observation.status, decision.status)
         return stored, None
@@ -349,48 +353,14 @@ class Reconciler:
         )
         if any(deletion.uid not in terminating for deletion in results.deleted):
             return AT_ONCE
-        waits = [later] if later is not None else []
+        waits = [max(later, SOONEST_SECONDS)] if later is not None else []
         if results.created:
             waits.append(CREATED_SECONDS)
         if results.refusal is not None:
             waits.append(REFUSAL_RETRY_SECONDS)
         if decision.next_look is not None:
-            waits.append(max(decision.next_look.total_seconds(), 0.05))
+            waits.append(max(decision.next_look.total_seconds(), SOONEST_SECONDS))
         return min(waits, default=None)
-
-    def hear_job(self, key: JobKey, job: Json, *, deleted: bool) -> bool:
-        """Whether the job is new: neither looked at by this process nor, by its status, by any other.
-
-        Its first look goes by what the watch said and reads nothing: it begins with a write that fails if
-        that is not how the job is, and before that write no operator can have made a pod.
-        """
-        self._heard_version[key] = DELETED if deleted else _version(job)
-        known = self._known.get(key)
-        if known is not None and self._heard_version[key] != _version(known):
-            del self._known[key]
-        created = time_of(job["metadata"].get("creationTimestamp"))
-        is_young = created is not None and self._clock() - created < NEW_FOR
-        # A job that has been there for long is one whose status was emptied: it may well have pods.
-        is_new = not deleted and key not in self._seen_version and not job.get("status") and is_young
-        if is_new:
-            self._unseen[key] = job
-        else:
-            self._unseen.pop(key, None)
-        return is_new
-
-    def show(self, key: JobKey, job: Json) -> None:
-        """How a listing had a job: good for its next look, unless something newer is heard before."""
-        self._known[key] = job
-
-    def _expect(self, key: JobKey, read: Json, written: Json) -> None:
-        """The next look will most likely only note where the new pods are."""
-        ours = (_version(read), _version(written))
-        if self._heard_version.get(key, ours[0]) in ours:
-            self._known[key] = written
-
-    def has_seen(self, key: JobKey, resource_version: str) -> bool:
-        """Whether this version of the job is what the last look read or wrote."""
-        return self._seen_version.get(key) == resource_version
 
     def pod_ended(self, key: JobKey) -> None:
         """A pod of the job was heard to have ended: the time to its replacement counts from now."""
@@ -412,9 +382,7 @@ class Reconciler:
         self._refusals.pop(key, None)
         self._creations.pop(key, None)
         self._last_write.pop(key, None)
-        self._seen_version.pop(key, None)
-        self._known.pop(key, None)
-        self._heard_version.pop(key, None)
+        self._known.forget(key)
         self._answers.pop(key, None)
         self._pod_ended.pop(key, None)
         self._complaints.forget(key)

@@ -14,6 +14,7 @@ from spot_operator import metrics
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.kube import Kube, KubeError
+from spot_operator.model import PodRecord
 from spot_operator.names import LABEL_JOB_UID, Reason
 from spot_operator.observe import Observer
 from spot_operator.settings import Settings
@@ -69,7 +70,7 @@ class Cluster(Kube):
 
     def _answer(self, path: str, body: Json | None) -> Json:
         if body is not None:
-            return {**body, "metadata": {"uid": POD_UID} | body["metadata"]}
+            return {**body, "metadata": {"uid": POD_UID} | body.get("metadata", {})}
         if path.endswith("/pods"):
             owner = {"kind": "SpotTrainingJob", "name": "digits", "uid": JOB_UID, "controller": True}
             running = {"name": "trainer", "state": {"running": {"startedAt": "2026-11-23T11:58:25Z"}}}
@@ -78,6 +79,8 @@ class Cluster(Kube):
             spec = {"nodeName": "spot-a", "containers": [{"name": "trainer"}]}
             status = {"phase": "Running", "containerStatuses": [running]}
             return {"items": [{"metadata": metadata, "spec": spec, "status": status}]}
+        if path.endswith(POD):
+            return cast(Any, self._answer("/pods", None))["items"][0]
         if "/nodes/" in path:
             return {"metadata": {"name": "spot-a", "uid": "node-uid-a"}, "spec": {"unschedulable": True}}
         return JOB
@@ -107,10 +110,8 @@ async def test_what_a_watch_says_of_a_new_job_counts_once_and_only_if_a_write_co
     cluster.refuses_writes = 1
     core = make_core(cluster)
     core.hear_job(NEW)
-    assert await core.reconciler.reconcile(KEY) == 0
-    assert cluster.calls == ["PUT status"]
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls[1:3] == ["GET digits", "GET pods"]
+    assert cluster.calls[:3] == ["PUT status", "GET digits", "GET pods"]
 
 
 async def test_an_old_job_without_a_status_is_read_since_it_may_have_pods() -> None:
@@ -126,8 +127,8 @@ async def test_a_new_job_about_which_there_is_nothing_to_write_is_read() -> None
     core = make_core(cluster)
     going = NEW["metadata"] | {"deletionTimestamp": "2026-11-23T11:59:00Z"}
     core.hear_job(NEW | {"metadata": going})
-    assert await core.reconciler.reconcile(KEY) == 0
-    assert cluster.calls == []
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[:2] == ["GET digits", "GET pods"]
 
 
 async def test_a_job_that_is_not_new_is_read_whatever_a_watch_said_of_it() -> None:
@@ -450,7 +451,7 @@ async def test_creations_that_nobody_answers_are_told_on_the_job_and_a_single_on
     core = make_core(cluster)
     for looks in (1, 4):
         for _ in range(looks):
-            core.reconciler._seen_version.clear()
+            core.known.forget(KEY)
             core.hear_job(NEW)
             with contextlib.suppress(KubeError):
                 await core.reconciler.reconcile(KEY)
@@ -513,12 +514,13 @@ class Quiet(Cluster):
     def __init__(self) -> None:
         super().__init__()
         self.is_cordoned = False
+        self.taints: list[Json] = []
         self.job = JOB
 
     def _answer(self, path: str, body: Json | None) -> Json:
         node = {
             "metadata": {"name": "spot-a", "uid": "node-uid-a", "resourceVersion": "1"},
-            "spec": {"unschedulable": self.is_cordoned},
+            "spec": {"unschedulable": self.is_cordoned, "taints": self.taints},
         }
         if path.endswith("/nodes"):
             return {"items": [node]}
@@ -531,7 +533,7 @@ class Quiet(Cluster):
         if path.endswith(("/digits", "/status")):
             return self.job
         found = super()._answer(path, body)
-        if path.endswith("/pods"):
+        if path.endswith("/pods") and body is None:
             found["items"][0]["metadata"]["resourceVersion"] = "8"
         return found
 
@@ -543,7 +545,9 @@ async def settled() -> Quiet:
     await core.list_all()
     for _ in range(3):
         await core.reconciler.reconcile(KEY)
-    assert cluster.calls[-2:] == ["GET digits", "GET pods"]
+    cluster.calls.clear()
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == []
     return cluster
 
 
@@ -560,10 +564,11 @@ async def test_the_first_look_of_a_process_reads_nothing_of_a_job_with_which_all
     core = await begin(cluster)
     again = await core.reconciler.reconcile(KEY)
     assert cluster.calls == []
-    assert core.reconciler.has_seen(KEY, cluster.job["metadata"]["resourceVersion"])
+    assert core.known.has_seen(KEY, cluster.job["metadata"]["resourceVersion"])
     assert core.reconciler.answer(KEY, 1) is not None
     assert core.nodes.jobs_on("spot-a") == {KEY}
-    # The look at what was read says the same.
+    # The look at what is read says the same.
+    core.known.take(KEY)
     assert again == await core.reconciler.reconcile(KEY)
     assert cluster.calls == ["GET digits", "GET pods"]
 
@@ -587,9 +592,54 @@ async def test_a_first_look_that_loses_to_another_writer_is_a_look_at_what_is_re
     assert cluster.calls[:4] == ["PUT status", "GET digits", "GET pods", "PUT status"]
 
 
-def hears_that_the_pod_has_ended(core: Core, pod: dict[str, Any]) -> None:
-    failed = {"phase": "Failed", "reason": "Evicted"}
-    core.hear_pod(pod | {"metadata": pod["metadata"] | {"resourceVersion": "99"}, "status": failed})
+async def test_a_pod_that_was_heard_to_have_ended_is_replaced_without_reading_the_job_or_its_pods() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    pod = cast(Any, cluster._answer("/pods", None))["items"][0]
+    ended = {"phase": "Failed", "reason": "Evicted"}
+    core.hear_pod(pod | {"metadata": pod["metadata"] | {"resourceVersion": "99"}, "status": ended})
+    await core.reconciler.reconcile(KEY)
+    # The node is read: it may say why, and a watch that lags must not speak for it.
+    assert cluster.calls == ["GET spot-a", "PUT status", "POST pods"]
+
+
+async def test_a_pod_that_is_to_be_stopped_is_read_before() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    cluster.taints = [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]
+    core.hear_node(cluster._answer("/nodes/spot-a", None))
+    await core.reconciler.reconcile(KEY)
+    reads = ("GET digits", "GET pods", "DELETE digits-0c5e1-1-0")
+    assert tuple(call for call in cluster.calls if call in reads) == reads
+
+
+async def test_a_pod_that_an_earlier_process_may_have_created_is_looked_for() -> None:
+    """It can be younger than the listing of the pods; the next incarnation would run beside it."""
+    cluster = Quiet()
+    gang = make_gang(pods=(PodRecord(name=POD, rank=0),))
+    cluster.job = {**JOB, "status": status_to_json(make_status(gang=gang))}
+    core = make_core(cluster)
+    pods = cluster._answer("/pods", None)
+    answer = cluster._answer
+    cluster._answer = lambda path, body: {"items": []} if path.endswith("/pods") else answer(path, body)  # type: ignore[method-assign]
+    await core.list_all()
+    cluster._answer = lambda path, body: pods if path.endswith("/pods") else answer(path, body)  # type: ignore[method-assign]
+    cluster.calls.clear()
+    await core.reconciler.reconcile(KEY)
+    assert "GET pods" in cluster.calls
+    assert "POST pods" not in cluster.calls
+
+
+async def test_a_replacement_is_created_only_after_a_write_has_confirmed_what_was_known() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    pod = cast(Any, cluster._answer("/pods", None))["items"][0]
+    core.hear_pod(
+        pod | {"metadata": pod["metadata"] | {"resourceVersion": "99"}, "status": {"phase": "Failed"}}
+    )
+    cluster.refuses_writes = 1
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls[1:4] == ["PUT status", "GET digits", "GET pods"]
 
 
 def hears_that_the_pod_is_gone(core: Core, pod: dict[str, Any]) -> None:
@@ -607,7 +657,6 @@ def hears_that_the_job_is_gone(core: Core, pod: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "hear",
     [
-        hears_that_the_pod_has_ended,
         hears_that_the_pod_is_gone,
         hears_of_an_edit,
         hears_that_the_job_is_gone,
@@ -633,14 +682,18 @@ async def test_a_watch_that_begins_with_what_was_listed_does_not_make_the_first_
     assert cluster.calls == []
 
 
-async def test_a_listing_that_is_repeated_serves_no_look() -> None:
+@pytest.mark.parametrize(("version", "reads"), [("7", []), ("30", ["GET digits", "GET pods"])])
+async def test_a_later_listing_makes_a_look_read_the_job_only_if_no_watch_has_told_of_it(
+    version: str, reads: list[str]
+) -> None:
     cluster = await settled()
     core = await begin(cluster)
     await core.reconciler.reconcile(KEY)
+    cluster.job = {**cluster.job, "metadata": cluster.job["metadata"] | {"resourceVersion": version}}
     await core.list_all(spread_seconds=120)
     cluster.calls.clear()
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls == ["GET digits", "GET pods"]
+    assert cluster.calls[:2] == reads
 
 
 async def test_a_stop_does_not_wait_for_the_listing_of_the_jobs() -> None:
@@ -682,6 +735,15 @@ class Launched(Cluster):
         self.pods: list[dict[str, Any]] = []
         self.written: list[Json] = []
         self.events: list[Json] = []
+        self.refuses_pods = False
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        if self.refuses_pods and method == "POST" and path.endswith("/pods"):
+            self.calls.append("POST pods")
+            return 403, json.dumps({"reason": "Forbidden", "message": "exceeded quota"}), {}
+        return await super()._send(method, path, query, body)
 
     def _answer(self, path: str, body: Json | None) -> Json:
         if path.endswith("/events") and body is not None:
@@ -732,8 +794,9 @@ async def test_where_a_new_pod_is_gets_noted_without_reading_the_job_or_its_pods
     assert cluster.calls == ["GET spot-a", "PUT status", "POST events"]
     record = cluster.written[-1]["status"]["gang"]["pods"][0]
     assert (record["uid"], record["nodeName"], record["nodeUID"]) == (POD_UID, "spot-a", "node-uid-a")
+    cluster.calls.clear()
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls[3:5] == ["GET digits", "GET pods"]
+    assert cluster.calls == ["GET spot-a"]
 
 
 async def test_what_is_to_be_said_of_a_launch_is_said_by_the_next_look_with_the_time_of_the_launch() -> None:
@@ -771,7 +834,11 @@ async def test_a_new_pod_of_which_no_watch_has_told_makes_the_look_read_all() ->
     cluster, core = await launched()
     cluster.bound()
     await core.reconciler.reconcile(KEY)
-    assert cluster.calls[1:3] == ["GET digits", "GET pods"]
+    assert [call for call in cluster.calls if call in ("GET digits", "GET pods", "PUT status")] == [
+        "GET digits",
+        "GET pods",
+        "PUT status",
+    ]
     assert len(cluster.written) == 2
 
 
@@ -799,3 +866,18 @@ async def test_an_edit_is_never_overlooked_for_what_was_written_before(when: str
     cluster.calls.clear()
     await core.reconciler.reconcile(KEY)
     assert cluster.calls[:2] == ["GET digits", "GET pods"]
+
+
+async def test_what_is_known_creates_nothing_where_there_is_nothing_to_write() -> None:
+    """A pod that a quota refuses is asked for again and again, and the job may be gone meanwhile."""
+    cluster, now = Launched(), NOW
+    core = make_core(cluster, clock=lambda: now)
+    cluster.refuses_pods = True
+    core.hear_job(NEW)
+    for _ in range(3):
+        await core.reconciler.reconcile(KEY)
+    assert "GET digits" not in cluster.calls
+    cluster.calls.clear()
+    now += timedelta(seconds=11)
+    await core.reconciler.reconcile(KEY)
+    assert cluster.calls == ["GET digits", "GET pods", "POST pods"]
