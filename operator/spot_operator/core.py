@@ -20,13 +20,13 @@ from spot_operator.names import LABEL_JOB_UID, Phase
 from spot_operator.observe import Observer
 from spot_operator.reconcile import Reconciler
 from spot_operator.reports import ReportBook
+from spot_operator.rush import Rush
 from spot_operator.settings import Settings
 from spot_operator.views import controller_of, is_ending, is_terminal
 from spot_operator.workqueue import WorkQueue
 
 FINAL_PHASES: Final = frozenset({Phase.COMPLETE, Phase.FAILED})
 """Pods that are kept of such jobs have ended, and nobody waits for what follows."""
-SETTLING_SECONDS: Final = 0.3
 HEAD_START_SECONDS: Final = 30.0
 """Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
 want to tell can wait for so long, but no longer."""
@@ -71,6 +71,7 @@ class Core:
             clock=clock,
         )
         self.known = KnownJobs(clock)
+        self._rush = Rush(monotonic)
         self.reconciler = Reconciler(
             kube,
             observer,
@@ -79,6 +80,7 @@ class Core:
             self.nodes,
             settings.policy,
             self.known,
+            self._rush,
             progress_write_seconds=settings.progress_write_seconds,
             clock=clock,
             monotonic=monotonic,
@@ -144,7 +146,8 @@ class Core:
         key = _key(job)
         if self.known.hear(key, job, deleted=deleted):
             self.queue.wake(key, -HEAD_START_SECONDS)
-        elif deleted or not self.known.has_seen(key, version_of(job)):
+        elif deleted or not (self.known.is_looked_at(key) or self.known.has_seen(key, version_of(job))):
+            # A look under way knows at its end whether what was heard is its own write.
             self.queue.wake(key)
 
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:
@@ -155,13 +158,13 @@ class Core:
             if ended:
                 self.queue.wake(key, urgent=True)
             elif is_ending(pod) and not deleted:
-                # Its end is what somebody waits for. It follows within a moment where a thousand pods are
+                # Its end is what somebody waits for. It may follow within a moment where a thousand pods are
                 # evicted, and then one look is enough.
-                self.queue.wake(key)
+                self.queue.wake(key, self._rush.ending_seconds())
             else:
                 # Created, bound, pulled, started: these come in a row, and one look sees all of them. Nor
                 # does anybody wait for the object of a pod to go that was heard to have ended.
-                self.queue.wake(key, SETTLING_SECONDS)
+                self.queue.wake(key, self._rush.settling_seconds())
 
     def hear_node(self, node: Json, *, deleted: bool = False) -> None:
         for key in self.nodes.hear(node, deleted=deleted):

@@ -45,6 +45,21 @@ class KnownJobs:
         """What was read, and what this process has made of it since: nobody else wrote in between."""
         self._heard: dict[JobKey, str] = {}
         """The version that a watch or a listing told of last."""
+        self._looked_at: dict[JobKey, bool] = {}
+        """Looks under way, and whether anything was heard of the job meanwhile."""
+
+    def begin_look(self, key: JobKey) -> None:
+        self._looked_at[key] = False
+
+    def end_look(self, key: JobKey) -> bool:
+        """Whether somebody else has written meanwhile, so that another look is due.
+
+        What a watch says of the look's own write may come before the answer to it.
+        """
+        return self._looked_at.pop(key) and not self.has_seen(key, self._heard[key])
+
+    def is_looked_at(self, key: JobKey) -> bool:
+        return key in self._looked_at
 
     def hear(self, key: JobKey, job: Json, *, deleted: bool) -> bool:
         """Whether the job is new: neither looked at by this process nor, by its status, by any other."""
@@ -62,6 +77,8 @@ class KnownJobs:
     def hear_version(self, key: JobKey, version: str) -> None:
         """If it is news, the job has to be read."""
         self._heard[key] = version
+        if key in self._looked_at:
+            self._looked_at[key] = True
         if not self.has_seen(key, version):
             self._held.pop(key, None)
 

@@ -44,6 +44,7 @@ from spot_operator.model import (
 from spot_operator.names import Reason
 from spot_operator.observe import Observer, is_ours
 from spot_operator.reports import ReportBook
+from spot_operator.rush import Rush
 from spot_operator.tally import tally
 from spot_operator.wire import StatusUnreadable, foreign_conditions, status_from_json, status_to_json
 
@@ -125,6 +126,7 @@ class Reconciler:
         nodes: NodeCache,
         policy: PolicySettings,
         known: KnownJobs,
+        rush: Rush,
         *,
         progress_write_seconds: float,
         clock: Callable[[], datetime],
@@ -138,6 +140,7 @@ class Reconciler:
         self._nodes = nodes
         self._policy = policy
         self._known = known
+        self._rush = rush
         self._progress_write_seconds = progress_write_seconds
         self._clock = clock
         self._monotonic = monotonic
@@ -153,7 +156,21 @@ class Reconciler:
 
     async def reconcile(self, key: JobKey) -> float | None:
         """One look; returns after how many seconds to look again, None: when woken."""
-        again = await self._look(key)
+        again: float | None = AT_ONCE
+        failure: KubeError | StatusUnreadable | None = None
+        self._known.begin_look(key)
+        try:
+            again = await self._look(key)
+        except (KubeError, StatusUnreadable) as error:
+            failure = error
+        finally:
+            is_behind = self._known.end_look(key)
+        if failure is not None:
+            if not is_behind:
+                raise failure
+            _log.warning("repeated at once: the job has changed", job=key[1], error=str(failure))
+        if is_behind:
+            again = AT_ONCE
         if again != AT_ONCE:
             self._hurried.pop(key, None)
             return again
@@ -307,6 +324,8 @@ class Reconciler:
         if results.refusal is not None:
             log.warning("pod refused", pod=results.refusal.pod_name, error=results.refusal.message)
         now = self._monotonic()
+        if results.created:
+            self._rush.note_launch()
         if results.created and (ended := self._pod_ended.pop(key, None)) is not None:
             metrics.REPLACE_SECONDS.observe(now - ended)
         pods = () if observation.pods is UNKNOWN else observation.pods
@@ -355,7 +374,7 @@ class Reconciler:
             return AT_ONCE
         waits = [max(later, SOONEST_SECONDS)] if later is not None else []
         if results.created:
-            waits.append(CREATED_SECONDS)
+            waits.append(max(CREATED_SECONDS, self._rush.settling_seconds()))
         if results.refusal is not None:
             waits.append(REFUSAL_RETRY_SECONDS)
         if decision.next_look is not None:

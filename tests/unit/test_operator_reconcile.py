@@ -17,6 +17,8 @@ from spot_operator.kube import Kube, KubeError
 from spot_operator.model import PodRecord
 from spot_operator.names import LABEL_JOB_UID, Reason
 from spot_operator.observe import Observer
+from spot_operator.reconcile import CREATED_SECONDS
+from spot_operator.rush import RUSH_LAUNCHES, RUSH_SETTLING_SECONDS
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_pod, make_status
 from spot_operator.wire import StatusUnreadable, format_time, status_to_json
@@ -881,3 +883,61 @@ async def test_what_is_known_creates_nothing_where_there_is_nothing_to_write() -
     now += timedelta(seconds=11)
     await core.reconciler.reconcile(KEY)
     assert cluster.calls == ["GET digits", "GET pods", "POST pods"]
+
+
+def with_version(item: Json, version: str) -> Json:
+    return {**item, "metadata": item["metadata"] | {"resourceVersion": version}}
+
+
+async def test_a_watch_that_is_faster_than_the_answer_to_a_write_causes_no_look() -> None:
+    cluster = Launched()
+    core = make_core(cluster)
+    core.hear_job(NEW)
+    core.queue._due.clear()
+    answer = cluster._answer
+
+    def told_first(path: str, body: Json | None) -> Json:
+        found = answer(path, body)
+        if path.endswith("/status"):
+            core.hear_job(found)
+        return found
+
+    cluster._answer = told_first  # type: ignore[method-assign]
+    assert await core.reconciler.reconcile(KEY) == CREATED_SECONDS
+    assert not core.queue._due
+    cluster.calls.clear()
+    core.hear_pod(cluster.bound())
+    await core.reconciler.reconcile(KEY)
+    assert "GET digits" not in cluster.calls
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_others_write_while_a_look_is_under_way_leads_to_another_at_once(fails: bool) -> None:
+    cluster = Stubborn("PUT status", 500) if fails else Cluster()
+    core = make_core(cluster)
+    answer = cluster._answer
+
+    def told_of_an_edit(path: str, body: Json | None) -> Json:
+        if path.endswith("/pods"):
+            core.hear_job(with_version(JOB, "30"))
+        return answer(path, body)
+
+    cluster._answer = told_of_an_edit  # type: ignore[method-assign]
+    assert await core.reconciler.reconcile(KEY) == 0
+    cluster._answer = answer  # type: ignore[method-assign]
+    with contextlib.suppress(KubeError):
+        assert await core.reconciler.reconcile(KEY) != 0
+
+
+async def test_where_many_pods_are_launched_what_there_is_to_note_of_them_waits() -> None:
+    cluster, core = await launched()
+    for _ in range(RUSH_LAUNCHES):
+        core._rush.note_launch()
+    core.queue._due.clear()
+    core.hear_pod(cluster.bound())
+    rank, due = core.queue._due[KEY]
+    assert rank == ORDINARY
+    assert due - asyncio.get_running_loop().time() > RUSH_SETTLING_SECONDS - 1
+    ended = with_version(cluster.pods[0] | {"status": {"phase": "Failed"}}, "10")
+    core.hear_pod(ended)
+    assert core.queue._due[KEY][0] == URGENT
