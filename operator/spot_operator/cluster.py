@@ -15,6 +15,7 @@ from spot_operator.decide.prices import price_complaint
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.logs import Log
 from spot_operator.model import NodeView
+from spot_operator.names import LABEL_JOB_UID
 from spot_operator.views import controller_of, incarnation_of, is_terminal, node_view
 
 Json = Mapping[str, Any]
@@ -211,13 +212,20 @@ class PodBook:
     def _take_in(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
         metadata = pod["metadata"]
         owner = controller_of(pod)
-        if owner is None:
-            return None, False
+        labels = metadata.get("labels") or {}
+        if owner is None or labels.get(LABEL_JOB_UID) != owner["uid"]:
+            # A list of the job's pods would not show it: who looks for it has to ask for it by its name.
+            if metadata["uid"] in self._last_seen:
+                self._gone.add(metadata["uid"])
+            known = self._pods.pop(metadata["uid"], None)
+            return (None if known is None else known.key), False
         key = (metadata["namespace"], owner["name"])
         is_news = deleted or not self._is_known(metadata)
         self._remember(pod, owner["uid"])
         if deleted:
             self._gone.add(metadata["uid"])
+        else:
+            self._gone.discard(metadata["uid"])
         if deleted or is_terminal(pod):
             return key if is_news else None, self._pods.pop(metadata["uid"], None) is not None
         self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
@@ -242,15 +250,20 @@ class PodBook:
 
     def _remember(self, pod: Json, job_uid: str) -> None:
         uid = pod["metadata"]["uid"]
+        if uid in self._last_seen and self._last_seen[uid][0] != job_uid:
+            self._forget(uid)
         self._last_seen[uid] = (job_uid, _facts(pod))
         self._last_seen.move_to_end(uid)
         self._seen_of.setdefault(job_uid, {})[uid] = None
         while len(self._last_seen) > LAST_SEEN_PODS:
-            oldest, (owner, _) = self._last_seen.popitem(last=False)
-            self._gone.discard(oldest)
-            del self._seen_of[owner][oldest]
-            if not self._seen_of[owner]:
-                del self._seen_of[owner]
+            self._forget(next(iter(self._last_seen)))
+
+    def _forget(self, uid: str) -> None:
+        owner, _ = self._last_seen.pop(uid)
+        self._gone.discard(uid)
+        del self._seen_of[owner][uid]
+        if not self._seen_of[owner]:
+            del self._seen_of[owner]
 
     def replace_all(self, pods: Iterable[Json]) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose pods differ from what was heard."""

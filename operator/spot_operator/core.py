@@ -14,7 +14,7 @@ from typing import Final
 from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
-from spot_operator.known_jobs import KnownJobs, version_of
+from spot_operator.known_jobs import DELETED, KnownJobs, version_of
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube
 from spot_operator.names import LABEL_JOB_UID, Phase
 from spot_operator.observe import Observer
@@ -109,7 +109,10 @@ class Core:
         unseen = {key for key, job in jobs.items() if not self.known.has_seen(key, version_of(job))}
         for key in unseen:
             self.known.hear_version(key, version_of(jobs[key]))
-        woken |= unseen
+        vanished = self.reconciler.keys() - jobs.keys()
+        for key in vanished:
+            self.known.hear_version(key, DELETED)
+        woken |= unseen | vanished
         # A stop must not wait for a thousand looks that find nothing to do.
         finished = {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
         pressing = self._with_pods(pods, self._is_pressing) - finished

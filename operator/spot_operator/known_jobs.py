@@ -56,7 +56,7 @@ class KnownJobs:
 
         What a watch says of the look's own write may come before the answer to it.
         """
-        return self._looked_at.pop(key) and not self.has_seen(key, self._heard[key])
+        return self._looked_at.pop(key) and not self.has_seen(key, self._heard.get(key, DELETED))
 
     def is_looked_at(self, key: JobKey) -> bool:
         return key in self._looked_at

@@ -177,7 +177,11 @@ class Observer:
                 _log.warning("pods are unknown", namespace=namespace, uid=job_uid, error=error.message)
                 return UNKNOWN
         # A label can be copied by anyone; the owner reference is what makes a pod ours.
-        ours = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == job_uid]
+        ours = [
+            pod
+            for pod in pods
+            if (controller_of(pod) or {}).get("uid") == job_uid and pod["metadata"]["namespace"] == namespace
+        ]
         return tuple(sorted((pod_view(pod, trainer) for pod in ours), key=lambda pod: pod.name))
 
     async def _with_unlisted(
@@ -199,7 +203,9 @@ class Observer:
         seen_to_go = {
             pod["metadata"]["uid"]
             for pod in self._book.last_seen(job_uid)
+            # A watch by label also says DELETED of a pod that has lost it; the last deletion has no grace.
             if pod["metadata"].get("deletionTimestamp") is not None
+            and pod["metadata"].get("deletionGracePeriodSeconds") == 0
         }
         found = list(pods)
         for name, uid in expected.items():

@@ -170,7 +170,7 @@ class Reconciler:
                 raise failure
             _log.warning("repeated at once: the job has changed", job=key[1], error=str(failure))
         if is_behind:
-            again = AT_ONCE
+            return AT_ONCE  # as often as others write; what this look itself asked for is not counted
         if again != AT_ONCE:
             self._hurried.pop(key, None)
             return again
@@ -270,6 +270,10 @@ class Reconciler:
         """Write what was left to looks that will not be: this process ends."""
         for key in tuple(self._untold):
             await self._tell(key)
+
+    def keys(self) -> frozenset[JobKey]:
+        """Jobs that were looked at and have not been found to be gone."""
+        return frozenset(self._uids)
 
     def num_untold(self) -> int:
         """Jobs with Events that are yet to be written."""

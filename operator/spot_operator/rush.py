@@ -13,7 +13,7 @@ RUSH_LAUNCHES: Final = 50
 """So many within the window; fewer leave an API server enough to do for notes."""
 SETTLING_SECONDS: Final = 0.3
 RUSH_SETTLING_SECONDS: Final = 20.0
-"""A notice, an end, a report or an edit waits for nothing, in a rush as at any other time."""
+"""A node's notice, a pod's end, a report or an edit waits for nothing, in a rush as at any other time."""
 RUSH_ENDING_SECONDS: Final = 2.0
 """Much less than a pod has for its last checkpoint, beside which its successor is prepared."""
 

@@ -172,19 +172,21 @@ class Service:
         await self._start("first listing", self._core.list_all)
 
     async def _list_again(self) -> None:
-        period, gap = self._settings.resync_seconds, self._core.gap
+        period, gap, settling = self._settings.resync_seconds, self._core.gap, GAP_SETTLING_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(gap.wait(), period)
-                await asyncio.sleep(GAP_SETTLING_SECONDS)
+                await asyncio.sleep(settling)
             had_gap = gap.is_set()
             gap.clear()  # before it lists: what is lost from now on, this listing may not show
             try:
                 await self._core.list_all(spread_seconds=period)
+                settling = GAP_SETTLING_SECONDS
             except KubeError as error:
                 _log.warning("failed, will be repeated", what="listing", error=error.message)
                 if had_gap:
                     gap.set()
+                    settling = min(2 * settling, period)
 
     async def _watch(self) -> None:
         registry = make_registry(lambda: self._credentials, self._core)

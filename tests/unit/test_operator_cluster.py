@@ -3,6 +3,7 @@
 from typing import Any
 
 from spot_operator.cluster import NodeCache, PodBook
+from spot_operator.names import LABEL_JOB_UID
 
 KEY = ("team-a", "digits")
 
@@ -56,6 +57,7 @@ def test_only_the_end_of_a_live_pod_is_news() -> None:
             "name": "digits-aaaaa-1-0",
             "namespace": "team-a",
             "uid": "pod",
+            "labels": {LABEL_JOB_UID: "job"},
             "ownerReferences": [{"uid": "job", "name": "digits", "controller": True}],
         },
         "status": {"phase": "Running"},

@@ -3,6 +3,7 @@
 from typing import Any
 
 from spot_operator.cluster import LAST_SEEN_PODS, PodBook
+from spot_operator.names import LABEL_JOB_UID
 
 
 def pod(uid: str, *, job_uid: str = "job", phase: str = "Running") -> dict[str, Any]:
@@ -13,6 +14,7 @@ def pod(uid: str, *, job_uid: str = "job", phase: str = "Running") -> dict[str, 
             "uid": uid,
             "creationTimestamp": "2026-11-23T12:00:00Z",
             "annotations": {"big": "x"},
+            "labels": {LABEL_JOB_UID: job_uid},
             "ownerReferences": [{"name": "digits", "uid": job_uid, "controller": True}],
         },
         "spec": {"nodeName": "spot-a", "containers": [{"name": "trainer", "image": "x"}]},
@@ -86,3 +88,12 @@ def test_a_pod_that_was_born_while_a_listing_was_under_way_stays() -> None:
     book.hear(pod("b"))
     book.replace_all([])
     assert book.get("b") is not None
+
+
+def test_a_pod_that_changes_its_owner_is_forgotten_with_the_others() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    book.hear(pod("a", job_uid="another"))
+    for number in range(LAST_SEEN_PODS):
+        book.hear(pod(str(number), job_uid="of-these"))
+    assert (book.present("job"), book.present("another")) == ((), ())
