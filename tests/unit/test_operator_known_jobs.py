@@ -484,7 +484,7 @@ async def test_a_pod_whose_label_came_back_is_there_while_it_ends(is_listed: boo
     cluster.core.hear_pod(cluster.change("50", **NO_LABEL), deleted=True)
     await cluster.look()
     cluster.core.hear_pod(cluster.change("51", **LABEL))
-    await cluster.look()
+    assert f"GET {POD}" not in await cluster.look()
     if is_listed:
         await cluster.core.list_all(spread_seconds=120)
         await cluster.look()
@@ -525,7 +525,8 @@ async def test_a_pod_that_a_list_would_not_show_is_asked_for_by_its_name(strippe
 async def test_a_pod_of_another_namespace_that_names_the_job_as_its_owner_is_none_of_it() -> None:
     cluster = await watched()
     metadata = {"namespace": "other", "name": POD.replace("-1-0", "-7-0"), "uid": "other"}
-    cluster.core.hear_pod({**cluster.pod, "metadata": cluster.pod["metadata"] | metadata})
+    waiting = {"spec": {"containers": [{"name": "trainer"}]}, "status": {"phase": "Pending"}}
+    cluster.core.hear_pod({"metadata": cluster.pod["metadata"] | metadata, **waiting})
     await cluster.look()
     assert cluster.job["status"]["incarnation"] == 1
 
