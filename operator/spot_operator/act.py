@@ -49,6 +49,8 @@ class Results:
     """A create got no answer: whether it was done is not known."""
     deleted: tuple[DeletePod, ...] = ()
     """Deletes that the API server took, whether or not the pod was still there."""
+    absent: frozenset[str] = frozenset()
+    """UIDs of those that were not there."""
     refusal: PodRefusal | None = None
     """The first refusal to create a pod, for the next decision to show."""
     errors: tuple[KubeError, ...] = ()
@@ -66,6 +68,7 @@ class Actor:
     async def act(self, namespace: str, job_uid: str, actions: Sequence[Action]) -> Results:
         created: list[str] = []
         deleted: list[DeletePod] = []
+        absent: set[str] = set()
         refusals: list[PodRefusal] = []
         errors: list[KubeError] = []
         uids: dict[str, str] = {}
@@ -77,7 +80,8 @@ class Actor:
                     if is_new:
                         created.append(action.name)
                 else:
-                    await self._delete(namespace, action)
+                    if not await self._delete(namespace, action):
+                        absent.add(action.uid)
                     deleted.append(action)
             except (Refused, AlreadyExists, NotFound) as error:
                 if isinstance(action, DeletePod):
@@ -93,6 +97,7 @@ class Actor:
             uids=uids,
             is_unsure=is_unsure,
             deleted=tuple(deleted),
+            absent=frozenset(absent),
             refusal=refusals[0] if refusals else None,
             errors=tuple(errors),
         )
@@ -110,13 +115,17 @@ class Actor:
             ) from None
         return True, str(pod["metadata"]["uid"])
 
-    async def _delete(self, namespace: str, action: DeletePod) -> None:
+    async def _delete(self, namespace: str, action: DeletePod) -> bool:
+        """Whether the pod may have been there."""
         try:
             await self._kube.delete(PODS, action.name, namespace, uid=action.uid)
-        except (NotFound, Conflict):
-            # Gone, or the name is by now another pod's (the UID precondition did not hold): the
-            # pod that was meant is no more, either way.
-            return
+        except NotFound:
+            return False
+        except Conflict:
+            # The name is by now another pod's (the UID precondition did not hold), and the pod that was meant
+            # is no more; or a webhook says so, and it is.
+            pass
+        return True
 
     async def tell(self, job: Json, events: Sequence[JobEvent], time: datetime | None = None) -> None:
         """Write Events on the job, as of now or of `time`.

@@ -8,7 +8,7 @@ because a compacted watch never delivers the deletions of the gap.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from spot_operator.decide.prices import price_complaint
@@ -188,12 +188,24 @@ class JobPod:
     incarnation: int
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How a pod looked when it was last heard of."""
+
+    job_uid: str
+    facts: Json
+    number: int
+    """Of what was heard of pods, in order."""
+
+
 class PodBook:
     """Pods of jobs by UID, from the watch: the live ones, and how the departed looked last."""
 
     def __init__(self) -> None:
         self._pods: dict[str, JobPod] = {}
-        self._last_seen: OrderedDict[str, tuple[str, Json]] = OrderedDict()
+        self.num_heard = 0
+        """For who reads pods: what is heard from now on may be newer than what the answer will say."""
+        self._last_seen: OrderedDict[str, Seen] = OrderedDict()
         self._seen_of: dict[str, dict[str, None]] = {}
         """UID of a job -> UIDs of its pods in `_last_seen`, in the order of their first sight."""
         self._gone: set[str] = set()
@@ -215,7 +227,9 @@ class PodBook:
         labels = metadata.get("labels") or {}
         if owner is None or labels.get(LABEL_JOB_UID) != owner["uid"]:
             # A list of the job's pods would not show it: who looks for it has to ask for it by its name.
-            if metadata["uid"] in self._last_seen:
+            if (seen := self._last_seen.get(metadata["uid"])) is not None:
+                self.num_heard += 1
+                self._last_seen[metadata["uid"]] = replace(seen, number=self.num_heard)
                 self._gone.add(metadata["uid"])
             known = self._pods.pop(metadata["uid"], None)
             return (None if known is None else known.key), False
@@ -236,30 +250,54 @@ class PodBook:
         version = metadata.get("resourceVersion")
         seen = self._last_seen.get(metadata["uid"])
         return (
-            version is not None and seen is not None and seen[1]["metadata"].get("resourceVersion") == version
+            version is not None
+            and seen is not None
+            and seen.facts["metadata"].get("resourceVersion") == version
         )
 
     def last_seen(self, job_uid: str) -> tuple[Json, ...]:
         """The newest state that the watch showed of each of the job's pods, gone ones included."""
-        return tuple(self._last_seen[uid][1] for uid in self._seen_of.get(job_uid, ()))
+        return tuple(self._last_seen[uid].facts for uid in self._seen_of.get(job_uid, ()))
 
     def present(self, job_uid: str) -> tuple[Json, ...]:
         """The job's pods that are there, ended ones included, as the watch showed them last."""
         uids = self._seen_of.get(job_uid, ())
-        return tuple(self._last_seen[uid][1] for uid in uids if uid not in self._gone)
+        return tuple(self._last_seen[uid].facts for uid in uids if uid not in self._gone)
+
+    def take_list(self, job_uid: str, pods: Iterable[Json], *, since: int) -> None:
+        """Take in what was read of a job's pods, where nothing was heard of one after the first `since`.
+
+        A watch that lags would otherwise be gone by again in the next look. One that has not told of a pod
+        at all is not to be believed about it, and so what was never heard of is left to it.
+        """
+        listed = {pod["metadata"]["uid"]: pod for pod in pods}
+        for uid in tuple(self._seen_of.get(job_uid, ())):
+            if self._last_seen[uid].number > since:
+                continue
+            if uid in listed:
+                self._take_in(listed[uid])
+            else:
+                self.note_absent(uid)
+
+    def note_absent(self, uid: str) -> None:
+        """The API server says that there is no such pod."""
+        self._pods.pop(uid, None)
+        if uid in self._last_seen:
+            self._gone.add(uid)
 
     def _remember(self, pod: Json, job_uid: str) -> None:
         uid = pod["metadata"]["uid"]
-        if uid in self._last_seen and self._last_seen[uid][0] != job_uid:
+        if uid in self._last_seen and self._last_seen[uid].job_uid != job_uid:
             self._forget(uid)
-        self._last_seen[uid] = (job_uid, _facts(pod))
+        self.num_heard += 1
+        self._last_seen[uid] = Seen(job_uid, _facts(pod), self.num_heard)
         self._last_seen.move_to_end(uid)
         self._seen_of.setdefault(job_uid, {})[uid] = None
         while len(self._last_seen) > LAST_SEEN_PODS:
             self._forget(next(iter(self._last_seen)))
 
     def _forget(self, uid: str) -> None:
-        owner, _ = self._last_seen.pop(uid)
+        owner = self._last_seen.pop(uid).job_uid
         self._gone.discard(uid)
         del self._seen_of[owner][uid]
         if not self._seen_of[owner]:

@@ -6,6 +6,7 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -15,7 +16,8 @@ from spot_operator.act import Actor
 from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.known_jobs import DELETED, KnownJobs, version_of
-from spot_operator.kube import JOBS, NODES, PODS, Json, Kube
+from spot_operator.kube import JOBS, NODES, PODS, Json, Kube, KubeError
+from spot_operator.logs import Log
 from spot_operator.names import LABEL_JOB_UID, Phase
 from spot_operator.observe import Observer
 from spot_operator.reconcile import Reconciler
@@ -30,6 +32,12 @@ FINAL_PHASES: Final = frozenset({Phase.COMPLETE, Phase.FAILED})
 HEAD_START_SECONDS: Final = 30.0
 """Of a job that nobody has looked at yet: its pod waits for nothing else, and what jobs that have theirs
 want to tell can wait for so long, but no longer."""
+
+GAP_SETTLING_SECONDS: Final = 1.0
+"""Watches begin together, at the start or when a server comes back, and each hands on one object after the
+other."""
+
+_log = Log(__name__)
 
 
 def _key(job: Json) -> JobKey:
@@ -57,7 +65,7 @@ class Core:
         """`kube` writes only while this process leads; `component` names it in Events."""
         self._kube, self._settings = kube, settings
         self.gap = asyncio.Event()
-        """A watch has begun anew, so that deletions may have been lost: a listing is due."""
+        """A watch has begun, so that deletions before it may have been lost: a listing is due."""
         self.nodes = NodeCache(monotonic)
         self.pods = PodBook()
         self.reports = ReportBook()
@@ -123,6 +131,24 @@ class Core:
             self.queue.wake(key, urgent=key in pressing)
         for number, key in enumerate(jobs):
             self.queue.wake(key, spread_seconds * number / len(jobs))
+
+    async def list_again(self) -> None:
+        """Without end: list everything after every gap, and every so often without one."""
+        period, gap, settling = self._settings.resync_seconds, self.gap, GAP_SETTLING_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(gap.wait(), period)
+                await asyncio.sleep(settling)
+            had_gap = gap.is_set()
+            gap.clear()  # before it lists: what is lost from now on, this listing may not show
+            try:
+                await self.list_all(spread_seconds=period)
+                settling = GAP_SETTLING_SECONDS
+            except KubeError as error:
+                _log.warning("failed, will be repeated", what="listing", error=error.message)
+                if had_gap:
+                    gap.set()
+                    settling = min(2 * settling, period)
 
     def _is_pressing(self, pod: Json) -> bool:
         return is_terminal(pod) or self._is_on_a_lost_node(pod)

@@ -61,30 +61,29 @@ def make_registry(credentials: Callable[[], Credentials], core: Core) -> kopf.Op
     """The three watches, and how kopf logs in."""
     registry = kopf.OperatorRegistry()
 
-    def note_listing(type: str | None, memo: kopf.Memo) -> None:
-        # kopf hands on what a listing holds with no type. After a 410 it lists what was heard of before,
-        # and says nothing of what is there no more.
-        if type is None and "is_known" in memo:
+    def note_listing(type: str | None) -> None:
+        # kopf hands on what a listing holds with no type. It lists where a watch begins, and again after a
+        # 410; of what went between the last word and that listing it says nothing.
+        if type is None:
             core.hear_gap()
-        memo.is_known = True
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.ConnectionInfo:
         return credentials().for_kopf()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def job_changed(event: Any, type: str | None, memo: kopf.Memo, **_: Any) -> None:
-        note_listing(type, memo)
+    async def job_changed(event: Any, type: str | None, **_: Any) -> None:
+        note_listing(type)
         core.hear_job(event["object"], deleted=type == "DELETED")
 
     @kopf.on.event("v1", "pods", registry=registry)
-    async def pod_changed(event: Any, type: str | None, memo: kopf.Memo, **_: Any) -> None:
-        note_listing(type, memo)
+    async def pod_changed(event: Any, type: str | None, **_: Any) -> None:
+        note_listing(type)
         core.hear_pod(event["object"], deleted=type == "DELETED")
 
     @kopf.on.event("v1", "nodes", registry=registry)
-    async def node_changed(event: Any, type: str | None, memo: kopf.Memo, **_: Any) -> None:
-        note_listing(type, memo)
+    async def node_changed(event: Any, type: str | None, **_: Any) -> None:
+        note_listing(type)
         core.hear_node(event["object"], deleted=type == "DELETED")
 
     return registry

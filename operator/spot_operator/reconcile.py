@@ -220,6 +220,8 @@ class Reconciler:
 
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
+        for uid in results.absent:
+            self._observer.note_absent(uid)
         if written is not None and results.created:
             # Where a thousand pods are waited for, they come before what is to be said of them: the next
             # look, which follows within moments unless such a rush delays it, says it.

@@ -7,7 +7,6 @@ a crash is found again in the API server, so the end is: give the Lease back, an
 """
 
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
@@ -46,8 +45,6 @@ SPARE_CONNECTIONS: Final = 32
 nodes."""
 TELL_SECONDS: Final = 1.0
 """For Events at the end; the next leader is waiting."""
-GAP_SETTLING_SECONDS: Final = 1.0
-"""A server that comes back breaks all watches, which then hand on one object after the other."""
 
 _log = Log(__name__)
 
@@ -157,7 +154,7 @@ class Service:
                 first.create_task(self._start("leader label", self._label.take))
                 first.create_task(self._list_first())
             self._health.is_watching = True
-            parts.create_task(self._list_again())
+            parts.create_task(self._core.list_again())
             if self._settings.status_address:
                 # At once: the last leader may have changed what this replica read when it started.
                 parts.create_task(
@@ -170,23 +167,6 @@ class Service:
     async def _list_first(self) -> None:
         await self._start("resource definition", self._require_definition)
         await self._start("first listing", self._core.list_all)
-
-    async def _list_again(self) -> None:
-        period, gap, settling = self._settings.resync_seconds, self._core.gap, GAP_SETTLING_SECONDS
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(gap.wait(), period)
-                await asyncio.sleep(settling)
-            had_gap = gap.is_set()
-            gap.clear()  # before it lists: what is lost from now on, this listing may not show
-            try:
-                await self._core.list_all(spread_seconds=period)
-                settling = GAP_SETTLING_SECONDS
-            except KubeError as error:
-                _log.warning("failed, will be repeated", what="listing", error=error.message)
-                if had_gap:
-                    gap.set()
-                    settling = min(2 * settling, period)
 
     async def _watch(self) -> None:
         registry = make_registry(lambda: self._credentials, self._core)

@@ -128,7 +128,8 @@ def test_a_job_to_which_nothing_happened_in_the_gap_goes_on(gap: Gap) -> None:
     assert (gap.untouched.restarts(), gap.untouched.status()["incarnation"]) == ([], 1)
 
 
-def test_everything_is_listed_once_at_the_start_and_hardly_more_often_after_the_gap(gap: Gap) -> None:
-    assert gap.num_listings == 1
-    hold(3, lambda: count_listings(gap.operator) <= 1 + MAX_LISTINGS, "one listing after the other")
-    assert count_listings(gap.operator) > 1
+def test_everything_is_listed_at_the_start_and_where_a_watch_begins_and_hardly_more_often(gap: Gap) -> None:
+    assert gap.num_listings in (1, 2)  # nothing was there yet for the watches to begin with, or it was
+    most = gap.num_listings + MAX_LISTINGS
+    hold(3, lambda: count_listings(gap.operator) <= most, "one listing after the other")
+    assert count_listings(gap.operator) > gap.num_listings

@@ -141,6 +141,8 @@ class Checks:
             self.fail(f"pod {name} was created before status says so")
         self._check_backoff(job, found)
         since = self._suspended_since.get(job)
+        if since is not None:
+            self._world.truth[metadata["uid"]].add("suspend")  # the operator had not heard of it yet
         if since is not None and self._world.seconds() > since + SUSPENSION_SECONDS:
             self.fail(f"pod {name} was created although the job is suspended")
         if job in self._left_spot and metadata["labels"][LABEL_CAPACITY_TYPE] == CapacityType.SPOT:

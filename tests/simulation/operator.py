@@ -26,6 +26,8 @@ from spot_operator.model import PolicySettings
 from spot_operator.settings import LeaseSettings, Settings
 
 NAMESPACE = "system"
+LISTED = "LISTED"
+"""What kopf hands on of the listing that a watch begins with."""
 SLOWEST_SECONDS = 20
 """What an event of a slow watch takes at most."""
 SETTINGS = Settings(
@@ -93,6 +95,7 @@ class OperatorProcess:
         self._clock = clock
         self._tasks: list[asyncio.Task[Any]] = []
         self._streams: dict[str, float] = {}
+        self._is_cut = False
         self.num_calls = 0
         self.dies_at: tuple[int, str] | None = None
         """Count of the call, and `before` or `after` the server has done it."""
@@ -151,21 +154,19 @@ class OperatorProcess:
                 except KubeError:
                     await asyncio.sleep(2)
             self.core = core
-            self._api.listeners.append(self._hear)
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self._elector.hold())
                 parts.create_task(core.queue.run())
-                parts.create_task(self._resync(core))
+                parts.create_task(core.list_again())
+                parts.create_task(self._begin_watching())
         except* LostLease:
             self.kill("it lost the lease")
 
-    async def _resync(self, core: Core) -> None:
-        while True:
-            await asyncio.sleep(SETTINGS.resync_seconds)
-            try:
-                await core.list_all(spread_seconds=SETTINGS.resync_seconds)
-            except KubeError:
-                continue
+    async def _begin_watching(self) -> None:
+        """Some time after the first listing: of what goes meanwhile nobody tells."""
+        await asyncio.sleep(self._weather.rng.uniform(0.01, 1.0))
+        if not self._is_cut:
+            self.watch_again()
 
     # ------------------------------------------------------------------ watches
 
@@ -189,6 +190,8 @@ class OperatorProcess:
         if self.is_dead or core is None:
             return
         deleted = kind == "DELETED"
+        if kind == LISTED:
+            core.hear_gap()
         if plural == "pods":
             core.hear_pod(seen, deleted=deleted)
         elif plural == "nodes":
@@ -196,11 +199,19 @@ class OperatorProcess:
         else:
             core.hear_job(seen, deleted=deleted)
 
+    def break_watches(self) -> None:
+        self._is_cut = True
+        if self._hear in self._api.listeners:
+            self._api.listeners.remove(self._hear)
+
     def watch_again(self) -> None:
-        """A broken watch comes back: it tells what is there, and never what has gone meanwhile."""
+        """A watch begins, or a broken one comes back: it tells what is there, and never what has gone."""
+        self._is_cut = False
+        if self._hear not in self._api.listeners:
+            self._api.listeners.append(self._hear)
         for plural in ("nodes", "pods", "spottrainingjobs"):
             for each in self._api.all(plural):
-                self._hear("ADDED", plural, each)
+                self._hear(LISTED, plural, each)
 
     # ------------------------------------------------------------------ requests
 

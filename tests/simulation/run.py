@@ -184,12 +184,9 @@ class Run:
                 weather.lost_answers += min(it.number, 5)
             case Kind.WATCH_BREAKS:
                 for each in self.operators.values():
-                    if each._hear in world.api.listeners:
-                        world.api.listeners.remove(each._hear)
+                    if each.core is not None:
+                        each.break_watches()
                 await asyncio.sleep(it.number)
-                for each in self.operators.values():
-                    if each.core is not None and not each.is_dead and each._hear not in world.api.listeners:
-                        world.api.listeners.append(each._hear)
                 self._watch_again()
             case Kind.SLOW_WATCHES:
                 weather.slow_watches_until = world.seconds() + it.number

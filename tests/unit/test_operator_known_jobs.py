@@ -531,6 +531,24 @@ async def test_a_pod_of_another_namespace_that_names_the_job_as_its_owner_is_non
     assert cluster.job["status"]["incarnation"] == 1
 
 
+@pytest.mark.parametrize(("code", "is_present"), [(404, False), (409, True)])
+async def test_a_pod_that_a_deletion_does_not_find_is_gone(code: int, is_present: bool) -> None:
+    """What answers 409 may be a webhook that keeps it."""
+    cluster = await watched()
+    cluster.job = {**cluster.job, "spec": cluster.job["spec"] | {"suspend": True}}
+    cluster.core.hear_job(with_version(cluster.job, "90"))
+    send = cluster._send
+
+    async def refuse(method: str, path: str, *rest: Any) -> Any:
+        if method == "DELETE":
+            return code, json.dumps({"message": "no"}), {}
+        return await send(method, path, *rest)
+
+    cluster._send = refuse  # type: ignore[method-assign]
+    await cluster.look()
+    assert bool(cluster.core.pods.present(JOB_UID)) == is_present
+
+
 async def test_a_job_that_a_listing_does_not_show_any_more_is_read_and_forgotten() -> None:
     cluster = await watched()
     answer = cluster._answer

@@ -97,3 +97,50 @@ def test_a_pod_that_changes_its_owner_is_forgotten_with_the_others() -> None:
     for number in range(LAST_SEEN_PODS):
         book.hear(pod(str(number), job_uid="of-these"))
     assert (book.present("job"), book.present("another")) == ((), ())
+
+
+def test_what_a_look_has_read_is_gone_by_until_more_is_heard() -> None:
+    book = PodBook()
+    for uid in ("a", "b", "c"):
+        book.hear(pod(uid))
+    since = book.num_heard
+    book.hear(pod("b"))
+    book.hear(pod("c", phase="Failed"))
+    book.take_list("job", [pod("c"), pod("d")], since=since)
+    phases = {seen["metadata"]["name"]: seen["status"]["phase"] for seen in book.present("job")}
+    assert phases == {"b": "Running", "c": "Failed"}
+    assert (book.get("a"), book.get("c")) == (None, None)
+    assert [seen["metadata"]["name"] for seen in book.last_seen("job")] == ["a", "b", "c"]
+
+
+def test_what_a_look_has_read_is_newer_than_what_was_heard_before() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    book.take_list("job", [pod("a", phase="Failed"), pod("d")], since=book.num_heard)
+    phases = {seen["metadata"]["name"]: seen["status"]["phase"] for seen in book.present("job")}
+    assert phases == {"a": "Failed"}
+    assert book.get("a") is None
+
+
+def test_a_list_says_nothing_of_the_pods_of_others() -> None:
+    book = PodBook()
+    book.hear(pod("a", job_uid="other"))
+    book.take_list("job", [], since=book.num_heard)
+    assert len(book.present("other")) == 1
+
+
+def test_a_pod_that_lost_its_label_since_is_not_taken_from_an_older_list() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    since = book.num_heard
+    book.hear(pod("a", job_uid="job") | {"metadata": pod("a")["metadata"] | {"labels": {}}})
+    book.take_list("job", [pod("a")], since=since)
+    assert book.present("job") == ()
+
+
+def test_a_pod_that_the_api_server_does_not_have_is_not_there() -> None:
+    book = PodBook()
+    book.hear(pod("a"))
+    book.note_absent("a")
+    book.note_absent("never-heard-of")
+    assert (book.present("job"), book.get("a"), len(book.last_seen("job"))) == ((), None, 1)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from spot_operator import service
+from spot_operator import core
 from spot_operator.credentials import Credentials
 from spot_operator.kube import PODS, KubeError
 from spot_operator.service import Service
@@ -68,7 +68,7 @@ async def test_the_lease_is_renewed_while_every_connection_of_the_looks_hangs() 
 async def test_a_listing_after_a_gap_is_repeated_until_it_succeeds_and_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "GAP_SETTLING_SECONDS", 0.02)
+    monkeypatch.setattr(core, "GAP_SETTLING_SECONDS", 0.02)
     process = Service(Settings(namespace="system"), Credentials(server="http://127.0.0.1:1"))
     listed, fails = list[float](), 3
     succeeded = asyncio.Event()
@@ -81,7 +81,7 @@ async def test_a_listing_after_a_gap_is_repeated_until_it_succeeds_and_less_and_
 
     monkeypatch.setattr(process._core, "list_all", list_all)
     process._core.hear_gap()
-    listing = asyncio.create_task(process._list_again())
+    listing = asyncio.create_task(process._core.list_again())
     try:
         async with asyncio.timeout(20):
             await succeeded.wait()
