@@ -6,9 +6,10 @@ reads first; and a listing, periodic or after a gap, replaces the nodes as a who
 because a compacted watch never delivers the deletions of the gap.
 """
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from typing import Any, Final
 
 from spot_operator.decide.prices import price_complaint
@@ -42,22 +43,25 @@ class Gone:
 _log = Log(__name__)
 
 
-class Newer:
-    """UIDs of objects that were heard of while a listing was under way: it may be older than that."""
+class Readings:
+    """Lists that are being read, and what became known meanwhile: a list may be older than that."""
 
     def __init__(self) -> None:
-        self._heard: set[str] | None = None
+        self._newer: list[set[str]] = []
 
-    def begin(self) -> None:
-        self._heard = set()
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Set[str]]:
+        """UIDs of the objects of which the list that is asked for in the block has nothing new to say."""
+        newer: set[str] = set()
+        self._newer.append(newer)
+        try:
+            yield newer
+        finally:
+            self._newer = [other for other in self._newer if other is not newer]
 
     def note(self, uid: str) -> None:
-        if self._heard is not None:
-            self._heard.add(uid)
-
-    def end(self) -> frozenset[str]:
-        heard, self._heard = self._heard, None
-        return frozenset(heard or ())
+        for newer in self._newer:
+            newer.add(uid)
 
 
 class NodeCache:
@@ -70,11 +74,7 @@ class NodeCache:
         self._nodes_of: dict[JobKey, frozenset[str]] = {}
         self._signal_heard: dict[str, float] = {}
         self._gone: OrderedDict[str, Gone] = OrderedDict()
-        self._newer = Newer()
-
-    def begin_listing(self) -> None:
-        """A listing is asked for: what is heard from now on is newer than what it will say."""
-        self._newer.begin()
+        self.readings = Readings()
 
     def now(self) -> float:
         """Monotonic seconds, as in what is remembered here."""
@@ -117,7 +117,7 @@ class NodeCache:
 
     def hear(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
         """Take in a watch event; the jobs that should look because of it."""
-        self._newer.note(node["metadata"]["uid"])
+        self.readings.note(node["metadata"]["uid"])
         return self._take_in(node, deleted=deleted)
 
     def _take_in(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
@@ -145,9 +145,8 @@ class NodeCache:
         elif name not in self._signal_heard:
             self._signal_heard[name] = self._clock()
 
-    def replace_all(self, nodes: Iterable[Json]) -> frozenset[JobKey]:
+    def replace_all(self, nodes: Iterable[Json], newer: Set[str]) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose nodes differ from what was believed."""
-        newer = self._newer.end()
         every = list(nodes)
         listed = {n["metadata"]["name"]: n for n in every if n["metadata"]["uid"] not in newer}
         present = {node["metadata"]["name"] for node in every}
@@ -194,42 +193,31 @@ class Seen:
 
     job_uid: str
     facts: Json
-    number: int
-    """Of what was heard of pods, in order."""
 
 
 class PodBook:
     """Pods of jobs by UID, from the watch: the live ones, and how the departed looked last."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.readings = Readings()
         self._pods: dict[str, JobPod] = {}
-        self.num_heard = 0
-        """For who reads pods: what is heard from now on may be newer than what the answer will say."""
         self._last_seen: OrderedDict[str, Seen] = OrderedDict()
         self._seen_of: dict[str, dict[str, None]] = {}
         """UID of a job -> UIDs of its pods in `_last_seen`, in the order of their first sight."""
         self._gone: set[str] = set()
         """UIDs of those in `_last_seen` that are there no more."""
-        self._newer = Newer()
-
-    def begin_listing(self) -> None:
-        """A listing is asked for: what is heard from now on is newer than what it will say."""
-        self._newer.begin()
+        self._end_heard: dict[JobKey, float] = {}
 
     def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
-        """Take in a watch event: the job that should look because of it; whether the pod has just ended."""
-        self._newer.note(pod["metadata"]["uid"])
-        return self._take_in(pod, deleted=deleted)
-
-    def _take_in(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
+        """Take in how a pod is: the job that should look because of it; whether the pod has just ended."""
         metadata = pod["metadata"]
+        self.readings.note(metadata["uid"])
         owner = controller_of(pod)
         labels = metadata.get("labels") or {}
         if owner is None or labels.get(LABEL_JOB_UID) != owner["uid"]:
             # A list of the job's pods would not show it: who looks for it has to ask for it by its name.
-            if (seen := self._last_seen.get(metadata["uid"])) is not None:
-                self.num_heard += 1
-                self._last_seen[metadata["uid"]] = replace(seen, number=self.num_heard)
+            if metadata["uid"] in self._last_seen:
                 self._gone.add(metadata["uid"])
             known = self._pods.pop(metadata["uid"], None)
             return (None if known is None else known.key), False
@@ -241,7 +229,10 @@ class PodBook:
         else:
             self._gone.discard(metadata["uid"])
         if deleted or is_terminal(pod):
-            return key if is_news else None, self._pods.pop(metadata["uid"], None) is not None
+            has_ended = self._pods.pop(metadata["uid"], None) is not None
+            if has_ended:
+                self._end_heard[key] = self._clock()
+            return key if is_news else None, has_ended
         self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
         return key if is_news else None, False
 
@@ -264,24 +255,32 @@ class PodBook:
         uids = self._seen_of.get(job_uid, ())
         return tuple(self._last_seen[uid].facts for uid in uids if uid not in self._gone)
 
-    def take_list(self, job_uid: str, pods: Iterable[Json], *, since: int) -> None:
-        """Take in what was read of a job's pods, where nothing was heard of one after the first `since`.
+    def end_heard(self, key: JobKey) -> float | None:
+        """When a pod of the job was last heard, or read, to have ended (monotonic seconds)."""
+        return self._end_heard.get(key)
+
+    def forget_end(self, key: JobKey) -> None:
+        """It is replaced, or will not be."""
+        self._end_heard.pop(key, None)
+
+    def take_list(self, job_uid: str, pods: Iterable[Json], newer: Set[str]) -> None:
+        """Take in what was read of a job's pods.
 
         A watch that lags would otherwise be gone by again in the next look. One that has not told of a pod
         at all is not to be believed about it, and so what was never heard of is left to it.
         """
         listed = {pod["metadata"]["uid"]: pod for pod in pods}
-        for uid in tuple(self._seen_of.get(job_uid, ())):
-            if self._last_seen[uid].number > since:
-                continue
+        for uid in [uid for uid in self._seen_of.get(job_uid, ()) if uid not in newer]:
             if uid in listed:
-                self._take_in(listed[uid])
+                self.hear(listed[uid])
             else:
                 self.note_absent(uid)
 
     def note_absent(self, uid: str) -> None:
         """The API server says that there is no such pod."""
-        self._pods.pop(uid, None)
+        self.readings.note(uid)
+        if (pod := self._pods.pop(uid, None)) is not None:
+            self._end_heard[pod.key] = self._clock()
         if uid in self._last_seen:
             self._gone.add(uid)
 
@@ -289,8 +288,7 @@ class PodBook:
         uid = pod["metadata"]["uid"]
         if uid in self._last_seen and self._last_seen[uid].job_uid != job_uid:
             self._forget(uid)
-        self.num_heard += 1
-        self._last_seen[uid] = Seen(job_uid, _facts(pod), self.num_heard)
+        self._last_seen[uid] = Seen(job_uid, _facts(pod))
         self._last_seen.move_to_end(uid)
         self._seen_of.setdefault(job_uid, {})[uid] = None
         while len(self._last_seen) > LAST_SEEN_PODS:
@@ -303,15 +301,15 @@ class PodBook:
         if not self._seen_of[owner]:
             del self._seen_of[owner]
 
-    def replace_all(self, pods: Iterable[Json]) -> frozenset[JobKey]:
+    def replace_all(self, pods: Iterable[Json], newer: Set[str]) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose pods differ from what was heard."""
-        newer = self._newer.end()
         before = self._pods
         self._pods = {uid: pod for uid, pod in before.items() if uid in newer}
         listed = {pod["metadata"]["uid"]: pod for pod in pods}
         self._gone |= self._last_seen.keys() - listed.keys() - newer
-        changed = {self._take_in(pod)[0] for uid, pod in listed.items() if uid not in newer}
+        changed = {self.hear(pod)[0] for uid, pod in listed.items() if uid not in newer}
         gone = {before[uid].key for uid in before.keys() - self._pods.keys()}
+        self._end_heard |= dict.fromkeys(gone, self._clock())
         return frozenset(gone.union(key for key in changed if key is not None))
 
     def get(self, uid: str) -> JobPod | None:

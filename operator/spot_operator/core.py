@@ -67,7 +67,7 @@ class Core:
         self.gap = asyncio.Event()
         """A watch has begun, so that deletions before it may have been lost: a listing is due."""
         self.nodes = NodeCache(monotonic)
-        self.pods = PodBook()
+        self.pods = PodBook(monotonic)
         self.reports = ReportBook()
         observer = Observer(
             kube,
@@ -86,6 +86,7 @@ class Core:
             Actor(kube, clock, component),
             self.reports,
             self.nodes,
+            self.pods,
             settings.policy,
             self.known,
             self._rush,
@@ -97,18 +98,20 @@ class Core:
             self.reconciler.reconcile, workers=settings.workers, jitter=jitter
         )
 
-    async def list_all(self, *, spread_seconds: float = 0.0) -> None:
-        """Look at everything: what a watch has lost is found here. Raises KubeError.
+    async def list_all(self, *, is_first: bool = False, spread_seconds: float | None = None) -> None:
+        """List everything, and look at the jobs in which that shows something new. Raises KubeError.
 
-        A job in which the listing shows nothing new is looked at some time within `spread_seconds`.
+        The others are looked at as well some time within `spread_seconds`, if given.
         """
-        self.nodes.begin_listing()
-        self.pods.begin_listing()
-        woken = set(self.nodes.replace_all(await self._kube.list(NODES)))
+        with self.nodes.readings.open() as newer:
+            nodes = await self._kube.list(NODES)
+        woken = set(self.nodes.replace_all(nodes, newer))
         namespaces = self._settings.watch_namespaces or (None,)
-        pods = [p for where in namespaces for p in await self._kube.list(PODS, where, labels=LABEL_JOB_UID)]
-        woken |= self.pods.replace_all(pods)
-        is_first = not spread_seconds
+        with self.pods.readings.open() as newer:
+            pods = [
+                p for where in namespaces for p in await self._kube.list(PODS, where, labels=LABEL_JOB_UID)
+            ]
+        woken |= self.pods.replace_all(pods, newer)
         if is_first:
             # Where a notice is running out, not even the rest of the listing is waited for.
             for key in sorted(self._with_pods(pods, self._is_on_a_lost_node)):
@@ -129,20 +132,26 @@ class Core:
                 self.known.show(key, jobs[key])
         for key in sorted(woken):
             self.queue.wake(key, urgent=key in pressing)
-        for number, key in enumerate(jobs):
-            self.queue.wake(key, spread_seconds * number / len(jobs))
+        if spread_seconds is not None:
+            for number, key in enumerate(jobs):
+                self.queue.wake(key, spread_seconds * number / len(jobs))
 
     async def list_again(self) -> None:
-        """Without end: list everything after every gap, and every so often without one."""
-        period, gap, settling = self._settings.resync_seconds, self.gap, GAP_SETTLING_SECONDS
+        """Without end: list everything after every gap; and every so often, then to look at every job."""
+        loop, gap = asyncio.get_running_loop(), self.gap
+        period, settling = self._settings.resync_seconds, GAP_SETTLING_SECONDS
+        due = loop.time() + period
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(gap.wait(), period)
+                await asyncio.wait_for(gap.wait(), due - loop.time())
                 await asyncio.sleep(settling)
             had_gap = gap.is_set()
             gap.clear()  # before it lists: what is lost from now on, this listing may not show
+            is_due = loop.time() >= due
+            if is_due:
+                due = loop.time() + period
             try:
-                await self.list_all(spread_seconds=period)
+                await self.list_all(spread_seconds=period if is_due else None)
                 settling = GAP_SETTLING_SECONDS
             except KubeError as error:
                 _log.warning("failed, will be repeated", what="listing", error=error.message)
@@ -182,8 +191,6 @@ class Core:
     def hear_pod(self, pod: Json, *, deleted: bool = False) -> None:
         key, ended = self.pods.hear(pod, deleted=deleted)
         if key is not None:
-            if ended:
-                self.reconciler.pod_ended(key)
             if ended:
                 self.queue.wake(key, urgent=True)
             elif is_ending(pod) and not deleted:

@@ -162,26 +162,18 @@ class Observer:
             status_url=self._status_url(namespace, name),
         )
 
-    def heard_pods(self, job_uid: str) -> tuple[Json, ...]:
-        """The job's pods as the watch, or the last listing, had them."""
-        return self._book.present(job_uid)
-
-    def note_absent(self, pod_uid: str) -> None:
-        """A pod that was to be deleted is not there: the watch has lost it, or is yet to say so."""
-        self._book.note_absent(pod_uid)
-
     async def _pods(
         self, namespace: str, job_uid: str, trainer: str | None, known: Sequence[Json] | None
     ) -> tuple[PodView, ...] | Unknown:
         pods = known
         if pods is None:
-            since = self._book.num_heard
             try:
-                pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")
+                with self._book.readings.open() as newer:
+                    pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")
             except KubeError as error:
                 _log.warning("pods are unknown", namespace=namespace, uid=job_uid, error=error.message)
                 return UNKNOWN
-            self._book.take_list(job_uid, pods, since=since)
+            self._book.take_list(job_uid, pods, newer)
         # A label can be copied by anyone; the owner reference is what makes a pod ours.
         ours = [
             pod

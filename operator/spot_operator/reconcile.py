@@ -22,7 +22,7 @@ from typing import Any, Final
 from spot_operator import metrics
 from spot_operator.act import Actor, Results
 from spot_operator.changes import Change, compare
-from spot_operator.cluster import JobKey, NodeCache
+from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.complaints import Complaints
 from spot_operator.decide import decide
 from spot_operator.decide.conditions import is_finished
@@ -37,8 +37,10 @@ from spot_operator.model import (
     CreatePod,
     Decision,
     JobEvent,
+    JobStatus,
     Observation,
     PodRefusal,
+    PodView,
     PolicySettings,
 )
 from spot_operator.names import Reason
@@ -108,6 +110,13 @@ def _is_enough(observation: Observation, actions: Sequence[Action]) -> bool:
     return all(isinstance(action, CreatePod) or action.uid in ended for action in actions)
 
 
+def _has_live_predecessor(pods: Sequence[PodView], status: JobStatus) -> bool:
+    """Whether the pod that was created is one that is prepared beside another: it replaces nothing yet."""
+    records = status.predecessor.pods if status.predecessor is not None else ()
+    uids = {record.uid for record in records}
+    return any(pod.uid in uids and not is_terminal(pod) for pod in pods)
+
+
 def _answers(observation: Observation, decision: Decision) -> Mapping[int, str]:
     """What the pods of each incarnation are told when they report: by what is about to be written."""
     decided = replace(observation, status=decision.status)
@@ -124,6 +133,7 @@ class Reconciler:
         actor: Actor,
         reports: ReportBook,
         nodes: NodeCache,
+        pods: PodBook,
         policy: PolicySettings,
         known: KnownJobs,
         rush: Rush,
@@ -138,6 +148,7 @@ class Reconciler:
         self._complaints = Complaints(actor, monotonic)
         self._reports = reports
         self._nodes = nodes
+        self._pods = pods
         self._policy = policy
         self._known = known
         self._rush = rush
@@ -149,7 +160,6 @@ class Reconciler:
         self._creations: dict[JobKey, Creations] = {}
         self._last_write: dict[JobKey, float] = {}
         self._answers: dict[JobKey, Mapping[int, str]] = {}
-        self._pod_ended: dict[JobKey, float] = {}
         self._untold: dict[JobKey, list[Untold]] = {}
         self._hurried: dict[JobKey, int] = {}
         """How many looks in a row have asked for another at once."""
@@ -221,7 +231,7 @@ class Reconciler:
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
         for uid in results.absent:
-            self._observer.note_absent(uid)
+            self._pods.note_absent(uid)
         if written is not None and results.created:
             # Where a thousand pods are waited for, they come before what is to be said of them: the next
             # look, which follows within moments unless such a rush delays it, says it.
@@ -236,7 +246,7 @@ class Reconciler:
 
     async def _observe(self, key: JobKey, job: Json, *, is_live: bool, is_new: bool) -> Observation | None:
         """None: something that a look needs is not known."""
-        pods = None if is_live else () if is_new else self._observer.heard_pods(job["metadata"]["uid"])
+        pods = None if is_live else () if is_new else self._pods.present(job["metadata"]["uid"])
         creations = self._creations.get(key)
         try:
             seen = await self._observer.observe(
@@ -330,11 +340,13 @@ class Reconciler:
         if results.refusal is not None:
             log.warning("pod refused", pod=results.refusal.pod_name, error=results.refusal.message)
         now = self._monotonic()
+        pods = () if observation.pods is UNKNOWN else observation.pods
         if results.created:
             self._rush.note_launch()
-        if results.created and (ended := self._pod_ended.pop(key, None)) is not None:
-            metrics.REPLACE_SECONDS.observe(now - ended)
-        pods = () if observation.pods is UNKNOWN else observation.pods
+            ended = self._pods.end_heard(key)
+            if ended is not None and not _has_live_predecessor(pods, decision.status):
+                metrics.REPLACE_SECONDS.observe(now - ended)
+            self._pods.forget_end(key)
         node_of = {pod.uid: pod.node_name for pod in pods}
         for deletion in results.deleted:
             heard = self._nodes.signal_heard(node_of.get(deletion.uid) or "")
@@ -387,10 +399,6 @@ class Reconciler:
             waits.append(max(decision.next_look.total_seconds(), SOONEST_SECONDS))
         return min(waits, default=None)
 
-    def pod_ended(self, key: JobKey) -> None:
-        """A pod of the job was heard to have ended: the time to its replacement counts from now."""
-        self._pod_ended[key] = self._monotonic()
-
     def answer(self, key: JobKey, incarnation: int) -> str | None:
         """The body that a report of the incarnation gets, as of the last look; None: no such job."""
         answers = self._answers.get(key)
@@ -409,7 +417,7 @@ class Reconciler:
         self._last_write.pop(key, None)
         self._known.forget(key)
         self._answers.pop(key, None)
-        self._pod_ended.pop(key, None)
+        self._pods.forget_end(key)
         self._complaints.forget(key)
         self._hurried.pop(key, None)
         self._nodes.place(key, ())

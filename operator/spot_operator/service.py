@@ -166,7 +166,7 @@ class Service:
 
     async def _list_first(self) -> None:
         await self._start("resource definition", self._require_definition)
-        await self._start("first listing", self._core.list_all)
+        await self._start("first listing", lambda: self._core.list_all(is_first=True))
 
     async def _watch(self) -> None:
         registry = make_registry(lambda: self._credentials, self._core)

@@ -149,7 +149,7 @@ class OperatorProcess:
             )
             while True:
                 try:
-                    await core.list_all()
+                    await core.list_all(is_first=True)
                     break
                 except KubeError:
                     await asyncio.sleep(2)

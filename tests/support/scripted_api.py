@@ -142,7 +142,7 @@ async def settled() -> Quiet:
     """The cluster after an operator has looked at the job until nothing was left to be done."""
     cluster = Quiet()
     core = make_core(cluster)
-    await core.list_all()
+    await core.list_all(is_first=True)
     for _ in range(3):
         await core.reconciler.reconcile(KEY)
     cluster.calls.clear()
@@ -154,7 +154,7 @@ async def settled() -> Quiet:
 async def begin(cluster: Quiet) -> Core:
     """Another operator process, which has listed what there is."""
     core = make_core(cluster)
-    await core.list_all()
+    await core.list_all(is_first=True)
     cluster.calls.clear()
     return core
 

@@ -40,7 +40,7 @@ def test_late_deletion_of_an_earlier_node_does_not_hide_its_successor() -> None:
 
 def test_node_that_a_listing_no_longer_has_is_forgotten_and_its_jobs_wake() -> None:
     cache = make_cache()
-    assert cache.replace_all([make_node("other")]) == {KEY}
+    assert cache.replace_all([make_node("other")], frozenset()) == {KEY}
     assert cache.get("spot-1") is None
 
 
@@ -51,7 +51,7 @@ def test_job_that_left_a_node_is_not_woken_by_it() -> None:
 
 
 def test_only_the_end_of_a_live_pod_is_news() -> None:
-    book = PodBook()
+    book = PodBook(lambda: 7.0)
     pod: dict[str, Any] = {
         "metadata": {
             "name": "digits-aaaaa-1-0",
@@ -73,7 +73,10 @@ def test_only_the_end_of_a_live_pod_is_news() -> None:
 
 
 def test_pod_without_a_controller_is_nobodys() -> None:
-    assert PodBook().hear({"metadata": {"name": "x", "namespace": "n", "uid": "u"}}) == (None, False)
+    assert PodBook(lambda: 7.0).hear({"metadata": {"name": "x", "namespace": "n", "uid": "u"}}) == (
+        None,
+        False,
+    )
 
 
 def test_the_journal_keeps_how_a_node_looked_last_and_since_when_it_said_so() -> None:
@@ -105,7 +108,7 @@ def test_a_node_that_came_back_under_its_name_or_vanished_from_a_listing_is_in_t
     assert gone is not None
     assert gone.signal_heard == 7.0
     assert cache.signal_heard("spot-1") is None
-    cache.replace_all([])
+    cache.replace_all([], frozenset())
     assert cache.gone("uid-2") is not None
 
 
@@ -122,12 +125,12 @@ def test_the_journal_forgets_after_a_quarter_of_an_hour() -> None:
 def test_what_was_heard_while_a_listing_was_under_way_is_newer_than_it() -> None:
     cache = make_cache()
     cache.hear(make_node("spot-2", "uid-2"))
-    cache.begin_listing()
-    cache.hear(make_node(taint="karpenter.sh/disrupted"))
-    cache.hear(make_node("spot-2", "uid-2"), deleted=True)
-    cache.hear(make_node("spot-3", "uid-3"))
-    assert cache.replace_all([make_node(), make_node("spot-2", "uid-2")]) == frozenset()
+    with cache.readings.open() as newer:
+        cache.hear(make_node(taint="karpenter.sh/disrupted"))
+        cache.hear(make_node("spot-2", "uid-2"), deleted=True)
+        cache.hear(make_node("spot-3", "uid-3"))
+    assert cache.replace_all([make_node(), make_node("spot-2", "uid-2")], newer) == frozenset()
     assert cache.signal_heard("spot-1") == 7.0
     assert cache.get("spot-2") is None
     assert cache.get("spot-3") is not None
-    assert cache.replace_all([make_node()]) == {KEY}
+    assert cache.replace_all([make_node()], frozenset()) == {KEY}

@@ -1,9 +1,7 @@
 """What a look does that goes by what is known: by a listing, a watch, or its own last write."""
 
 import asyncio
-import contextlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -13,11 +11,9 @@ from scripted_api import (
     KEY,
     NEW,
     POD,
-    Cluster,
     Json,
     Launched,
     Quiet,
-    Stubborn,
     begin,
     launched,
     make_core,
@@ -27,12 +23,9 @@ from scripted_api import (
 
 from spot_operator.core import Core
 from spot_operator.known_jobs import MAX_HELD, MAX_VERSIONS, KnownJobs
-from spot_operator.kube import KubeError
 from spot_operator.model import PodRecord
-from spot_operator.names import LABEL_JOB_UID, Reason
-from spot_operator.reconcile import CREATED_SECONDS
 from spot_operator.rush import RUSH_ENDING_SECONDS, RUSH_LAUNCHES, RUSH_SETTLING_SECONDS
-from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_status
+from spot_operator.testing import NOW, POD_UID, make_gang, make_status
 from spot_operator.wire import format_time, status_to_json
 from spot_operator.workqueue import ORDINARY, URGENT
 
@@ -100,7 +93,7 @@ async def test_a_pod_that_an_earlier_process_may_have_created_is_looked_for() ->
     pods = cluster._answer("/pods", None)
     answer = cluster._answer
     cluster._answer = lambda path, body: {"items": []} if path.endswith("/pods") else answer(path, body)  # type: ignore[method-assign]
-    await core.list_all()
+    await core.list_all(is_first=True)
     cluster._answer = lambda path, body: pods if path.endswith("/pods") else answer(path, body)  # type: ignore[method-assign]
     cluster.calls.clear()
     await core.reconciler.reconcile(KEY)
@@ -199,7 +192,7 @@ async def test_a_stop_does_not_wait_for_the_listing_of_the_jobs() -> None:
         return answer(path, body)
 
     cluster._answer = listing  # type: ignore[method-assign]
-    await core.list_all()
+    await core.list_all(is_first=True)
     # Of the pod that has ended nobody knows yet whether its job is over.
     assert due == [{KEY: URGENT}]
 
@@ -260,32 +253,6 @@ async def test_a_new_pod_of_which_no_watch_has_told_makes_the_look_read_all() ->
     assert len(cluster.written) == 2
 
 
-@pytest.mark.parametrize("when", ["during the look", "after it"])
-async def test_an_edit_is_never_overlooked_for_what_was_written_before(when: str) -> None:
-    cluster = Launched()
-    core = make_core(cluster)
-    core.hear_job(NEW)
-    answer = cluster._answer
-
-    def edit() -> None:
-        metadata = cluster.job["metadata"] | {"resourceVersion": "20", "generation": 2}
-        core.hear_job({**cluster.job, "metadata": metadata})
-
-    def with_edit(path: str, body: Json | None) -> Json:
-        if path.endswith("/pods") and body is not None:
-            edit()
-        return answer(path, body)
-
-    if when == "during the look":
-        cluster._answer = with_edit  # type: ignore[method-assign]
-    await core.reconciler.reconcile(KEY)
-    if when == "after it":
-        edit()
-    cluster.calls.clear()
-    await core.reconciler.reconcile(KEY)
-    assert cluster.calls[:2] == ["GET digits", "GET pods"]
-
-
 async def test_what_is_known_creates_nothing_where_there_is_nothing_to_write() -> None:
     """A pod that a quota refuses is asked for again and again, and the job may be gone meanwhile."""
     cluster, now = Launched(), NOW
@@ -299,46 +266,6 @@ async def test_what_is_known_creates_nothing_where_there_is_nothing_to_write() -
     now += timedelta(seconds=11)
     await core.reconciler.reconcile(KEY)
     assert cluster.calls == ["GET digits", "GET pods", "POST pods"]
-
-
-async def test_a_watch_that_is_faster_than_the_answer_to_a_write_causes_no_look() -> None:
-    cluster = Launched()
-    core = make_core(cluster)
-    core.hear_job(NEW)
-    core.queue._due.clear()
-    answer = cluster._answer
-
-    def told_first(path: str, body: Json | None) -> Json:
-        found = answer(path, body)
-        if path.endswith("/status"):
-            core.hear_job(found)
-        return found
-
-    cluster._answer = told_first  # type: ignore[method-assign]
-    assert await core.reconciler.reconcile(KEY) == CREATED_SECONDS
-    assert not core.queue._due
-    cluster.calls.clear()
-    core.hear_pod(cluster.bound())
-    await core.reconciler.reconcile(KEY)
-    assert "GET digits" not in cluster.calls
-
-
-@pytest.mark.parametrize("fails", [False, True])
-async def test_what_others_write_while_a_look_is_under_way_leads_to_another_at_once(fails: bool) -> None:
-    cluster = Stubborn("PUT status", 500) if fails else Cluster()
-    core = make_core(cluster)
-    answer = cluster._answer
-
-    def told_of_an_edit(path: str, body: Json | None) -> Json:
-        if path.endswith("/pods"):
-            core.hear_job(with_version(JOB, "30"))
-        return answer(path, body)
-
-    cluster._answer = told_of_an_edit  # type: ignore[method-assign]
-    assert await core.reconciler.reconcile(KEY) == 0
-    cluster._answer = answer  # type: ignore[method-assign]
-    with contextlib.suppress(KubeError):
-        assert await core.reconciler.reconcile(KEY) != 0
 
 
 async def test_where_many_pods_are_launched_what_there_is_to_note_of_them_waits() -> None:
@@ -358,210 +285,6 @@ async def test_where_many_pods_are_launched_what_there_is_to_note_of_them_waits(
     ended = with_version(cluster.pods[0] | {"status": {"phase": "Failed"}}, "11")
     core.hear_pod(ended)
     assert core.queue._due[KEY][0] == URGENT
-
-
-# --- what is heard during a look -------------------------------------------------------------
-
-
-class Told(Cluster):
-    """Whenever the job is read, something is heard before the answer is there."""
-
-    def __init__(self, hear: Callable[[Core], None]) -> None:
-        super().__init__()
-        self.core = make_core(self)
-        self.job: Json | None = None
-        self._hear = hear
-
-    async def _send(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
-    ) -> tuple[int, str, Mapping[str, str]]:
-        if method == "GET" and path.endswith("/digits"):
-            self._hear(self.core)
-            if self.job is None:
-                return 404, json.dumps({"reason": "NotFound"}), {}
-            return 200, json.dumps(self.job), {}
-        return await super()._send(method, path, query, body)
-
-
-async def test_a_job_that_is_heard_to_be_gone_while_a_look_finds_it_gone_is_forgotten() -> None:
-    cluster = Told(lambda core: core.hear_job(JOB, deleted=True))
-    await cluster.core.reconciler.reconcile(KEY)
-    assert cluster.core.reconciler.keys() == frozenset()
-
-
-async def test_a_job_that_is_made_again_while_a_look_finds_it_gone_is_looked_at_at_once() -> None:
-    again = {**NEW, "metadata": NEW["metadata"] | {"uid": "another", "resourceVersion": "40"}}
-    cluster = Told(lambda core: core.hear_job(again))
-    assert await cluster.core.reconciler.reconcile(KEY) == 0
-
-
-async def test_a_job_that_is_handed_over_while_a_look_reads_it_is_left_alone() -> None:
-    other = with_version({**JOB, "spec": JOB["spec"] | {"managedBy": "example.com/other"}}, "30")
-    cluster = Told(lambda core: core.hear_job(other))
-    cluster.job = other
-    await cluster.core.reconciler.reconcile(KEY)
-    assert not any(call.startswith(("PUT", "POST")) for call in cluster.calls)
-
-
-async def test_an_edit_during_a_look_does_not_wait_however_many_came_before() -> None:
-    cluster = await settled()
-    core = await begin(cluster)
-    answer, version = cluster._answer, 100
-
-    def edited(path: str, body: Json | None) -> Json:
-        nonlocal version
-        if path.endswith("/pods") and body is None:
-            version += 1
-            cluster.job = with_version(cluster.job, str(version))
-            core.hear_job(cluster.job)
-        return answer(path, body)
-
-    core.hear_job(with_version(JOB, "99"))
-    cluster._answer = edited  # type: ignore[method-assign]
-    assert [await core.reconciler.reconcile(KEY) for _ in range(12)] == [0] * 12
-
-
-# --- pods that a watch by label loses sight of ------------------------------------------------
-
-
-class Watched(Quiet):
-    """A plain container that runs on a node that is well; `pod` is how the server has it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.job = {**JOB, "status": status_to_json(make_status(claims=False))}
-        self.pod: dict[str, Any] = cast(Any, super()._answer("/pods", None))["items"][0]
-        self.core = make_core(self)
-
-    def _answer(self, path: str, body: Json | None) -> Json:
-        if path.endswith("/status") and body is not None:
-            self.job = with_version(body, str(int(self.job["metadata"]["resourceVersion"]) + 1))
-            return self.job
-        if path.endswith("/pods") and body is None:
-            has_label = self.pod["metadata"]["labels"].get(LABEL_JOB_UID) == JOB_UID
-            return {"items": [self.pod] if has_label else []}
-        if path.endswith(POD) and body is None:
-            return self.pod
-        found = super()._answer(path, body)
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-23T11:00:00Z"}
-        nodes = found["items"] if path.endswith("/nodes") else [found] if "/nodes/" in path else []
-        for node in nodes:
-            node["status"] = {"conditions": [ready]}
-        return found
-
-    def change(self, version: str, *, status: Json | None = None, **metadata: Any) -> dict[str, Any]:
-        self.pod = with_version({**self.pod, "metadata": self.pod["metadata"] | metadata}, version)
-        if status is not None:
-            self.pod["status"] = status
-        return self.pod
-
-    async def look(self) -> list[str]:
-        self.calls.clear()
-        await self.core.reconciler.reconcile(KEY)
-        return self.calls
-
-    def reason(self) -> str:
-        conditions = self.job["status"]["conditions"]
-        return next(str(each["reason"]) for each in conditions if each["type"] == "PodsReady")
-
-
-async def watched() -> Watched:
-    cluster = Watched()
-    await cluster.core.list_all()
-    for _ in range(3):
-        await cluster.look()
-    return cluster
-
-
-TOLD_TO_STOP = {"deletionTimestamp": "2026-11-23T12:02:00Z", "deletionGracePeriodSeconds": 120}
-NO_LABEL = {"labels": {}}
-LABEL = {"labels": {LABEL_JOB_UID: JOB_UID}}
-
-
-@pytest.mark.parametrize("is_listed", [False, True])
-async def test_a_pod_whose_label_came_back_is_there_while_it_ends(is_listed: bool) -> None:
-    cluster = await watched()
-    cluster.core.hear_pod(cluster.change("50", **NO_LABEL), deleted=True)
-    await cluster.look()
-    cluster.core.hear_pod(cluster.change("51", **LABEL))
-    assert f"GET {POD}" not in await cluster.look()
-    if is_listed:
-        await cluster.core.list_all(spread_seconds=120)
-        await cluster.look()
-    cluster.core.hear_pod(cluster.change("52", **TOLD_TO_STOP))
-    assert "POST pods" not in await cluster.look()
-    assert cluster.job["status"]["incarnation"] == 1
-
-
-async def test_a_pod_that_loses_its_label_while_it_ends_is_there_all_the_same() -> None:
-    cluster = await watched()
-    cluster.core.hear_pod(cluster.change("52", **TOLD_TO_STOP))
-    await cluster.look()
-    cluster.core.hear_pod(cluster.change("53", **NO_LABEL), deleted=True)
-    assert "POST pods" not in await cluster.look()
-
-
-@pytest.mark.parametrize(
-    "stripped", [{"ownerReferences": []}, {"labels": {LABEL_JOB_UID: "another"}}], ids=["owner", "label"]
-)
-async def test_a_pod_that_a_list_would_not_show_is_asked_for_by_its_name(stripped: dict[str, Any]) -> None:
-    cluster = await watched()
-    cluster.core.hear_pod(cluster.change("60", **stripped))
-    await cluster.look()
-    for _ in range(2):
-        assert cluster.reason() == Reason.POD_UNMARKED
-        await cluster.core.list_all(spread_seconds=120)
-        await cluster.look()
-    ended = {"exitCode": 1, "finishedAt": "2026-11-23T11:59:30Z"}
-    status = {
-        "phase": "Failed",
-        "containerStatuses": [{"name": "trainer", "state": {"terminated": ended}}],
-    }
-    cluster.core.hear_pod(cluster.change("61", status=status))
-    await cluster.look()
-    assert cluster.job["status"]["recentRestarts"]
-
-
-async def test_a_pod_of_another_namespace_that_names_the_job_as_its_owner_is_none_of_it() -> None:
-    cluster = await watched()
-    metadata = {"namespace": "other", "name": POD.replace("-1-0", "-7-0"), "uid": "other"}
-    waiting = {"spec": {"containers": [{"name": "trainer"}]}, "status": {"phase": "Pending"}}
-    cluster.core.hear_pod({"metadata": cluster.pod["metadata"] | metadata, **waiting})
-    await cluster.look()
-    assert cluster.job["status"]["incarnation"] == 1
-
-
-@pytest.mark.parametrize(("code", "is_present"), [(404, False), (409, True)])
-async def test_a_pod_that_a_deletion_does_not_find_is_gone(code: int, is_present: bool) -> None:
-    """What answers 409 may be a webhook that keeps it."""
-    cluster = await watched()
-    cluster.job = {**cluster.job, "spec": cluster.job["spec"] | {"suspend": True}}
-    cluster.core.hear_job(with_version(cluster.job, "90"))
-    send = cluster._send
-
-    async def refuse(method: str, path: str, *rest: Any) -> Any:
-        if method == "DELETE":
-            return code, json.dumps({"message": "no"}), {}
-        return await send(method, path, *rest)
-
-    cluster._send = refuse  # type: ignore[method-assign]
-    await cluster.look()
-    assert bool(cluster.core.pods.present(JOB_UID)) == is_present
-
-
-async def test_a_job_that_a_listing_does_not_show_any_more_is_read_and_forgotten() -> None:
-    cluster = await watched()
-    answer = cluster._answer
-    cluster._answer = lambda path, body: (  # type: ignore[method-assign]
-        {"items": []} if path.endswith("/spottrainingjobs") else answer(path, body)
-    )
-    cluster.core.queue._due.clear()
-    await cluster.core.list_all(spread_seconds=120)
-    assert KEY in cluster.core.queue._due
-    assert "GET digits" in await cluster.look()
-
-
-# --- what is held ----------------------------------------------------------------------------
 
 
 def named(name: str, version: str = "1") -> tuple[tuple[str, str], Json]:

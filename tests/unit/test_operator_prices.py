@@ -100,7 +100,7 @@ def test_rubbish_on_a_node_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
     cache = NodeCache(lambda: 7.0)
     for annotation in (None, "0.97", "cheap", "cheap", "dear", "0.98"):
         cache.hear(make_node(annotation))
-    cache.replace_all([make_node("0.98")])
+    cache.replace_all([make_node("0.98")], frozenset())
     said = [vars(record)["fields"]["error"] for record in caplog.records]
     assert [text.partition("=")[2].partition(" ")[0] for text in said] == ["'cheap'", "'dear'"]
 

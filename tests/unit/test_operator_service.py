@@ -2,15 +2,12 @@
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator
 
-import pytest
 from aiohttp import web
 
-from spot_operator import core
 from spot_operator.credentials import Credentials
-from spot_operator.kube import PODS, KubeError
+from spot_operator.kube import PODS
 from spot_operator.service import Service
 from spot_operator.settings import Settings
 
@@ -63,33 +60,3 @@ async def test_the_lease_is_renewed_while_every_connection_of_the_looks_hangs() 
             await asyncio.gather(*calls, return_exceptions=True)
             await service._kube.close()
             await service._lease_kube.close()
-
-
-async def test_a_listing_after_a_gap_is_repeated_until_it_succeeds_and_less_and_less_often(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(core, "GAP_SETTLING_SECONDS", 0.02)
-    process = Service(Settings(namespace="system"), Credentials(server="http://127.0.0.1:1"))
-    listed, fails = list[float](), 3
-    succeeded = asyncio.Event()
-
-    async def list_all(*, spread_seconds: float = 0.0) -> None:
-        listed.append(asyncio.get_running_loop().time())
-        if len(listed) <= fails:
-            raise KubeError("overloaded")
-        succeeded.set()
-
-    monkeypatch.setattr(process._core, "list_all", list_all)
-    process._core.hear_gap()
-    listing = asyncio.create_task(process._core.list_again())
-    try:
-        async with asyncio.timeout(20):
-            await succeeded.wait()
-        await asyncio.sleep(0.3)
-    finally:
-        listing.cancel()
-        await process._kube.close()
-        await process._lease_kube.close()
-    assert len(listed) == fails + 1
-    waits = [later - earlier for earlier, later in itertools.pairwise(listed)]
-    assert all(wait >= 0.02 * 2**number for number, wait in enumerate(waits, start=1))
