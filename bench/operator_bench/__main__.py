@@ -82,6 +82,8 @@ async def _populate(lab: Lab) -> None:
     say(f"{lab.num_jobs} jobs for what follows")
     applied = await sides.apply(lab, side, [f"job-{n:04}" for n in range(lab.num_jobs)])
     say(f"all run after {applied.running_seconds:.1f} s")
+    # What there is to note of so many launches waits for them; what is measured next begins at rest.
+    await lab.wait_until_settled()
 
 
 def _write(measures: list[Measure], out: Path) -> None:
