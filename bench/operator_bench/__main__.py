@@ -83,7 +83,7 @@ async def _populate(lab: Lab) -> None:
     applied = await sides.apply(lab, side, [f"job-{n:04}" for n in range(lab.num_jobs)])
     say(f"all run after {applied.running_seconds:.1f} s")
     # What there is to note of so many launches waits for them; what is measured next begins at rest.
-    await lab.wait_until_settled()
+    await lab.wait_until_noted(side.collection)
 
 
 def _write(measures: list[Measure], out: Path) -> None:

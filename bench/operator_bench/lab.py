@@ -120,6 +120,16 @@ class Lab:
 
         await self.wait("the operator to have nothing to do", is_so, seconds=seconds)
 
+    async def wait_until_noted(self, collection: str, *, seconds: float = 180) -> None:
+        """Until the status of every job says that it runs; in a rush of launches that comes some time later."""
+
+        async def is_so() -> bool:
+            jobs = await self.api.items(collection)
+            return all((job.get("status") or {}).get("phase") == "Running" for job in jobs)
+
+        await self.wait("all jobs to be noted as running", is_so, seconds=seconds, period=2)
+        await self.wait_until_settled()
+
     async def remove_all(self, namespace: str, collection: str) -> None:
         """Delete all jobs of the namespace; returns when their pods are gone."""
         pods = PODS.format(namespace)
