@@ -121,7 +121,7 @@ class Lab:
         await self.wait("the operator to have nothing to do", is_so, seconds=seconds)
 
     async def wait_until_noted(self, collection: str, *, seconds: float = 180) -> None:
-        """Until the status of every job says that it runs; in a rush of launches that comes some time later."""
+        """Until the status of every job says that it runs; in a rush of launches that comes later."""
 
         async def is_so() -> bool:
             jobs = await self.api.items(collection)

@@ -7,9 +7,10 @@ because a compacted watch never delivers the deletions of the gap.
 """
 
 import contextlib
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from spot_operator.decide.prices import price_complaint
@@ -17,7 +18,7 @@ from spot_operator.decide.signals import has_stop_signal
 from spot_operator.logs import Log
 from spot_operator.model import NodeView
 from spot_operator.names import LABEL_JOB_UID
-from spot_operator.views import controller_of, incarnation_of, is_terminal, node_view
+from spot_operator.views import controller_of, incarnation_of, is_ending, is_terminal, node_view
 
 Json = Mapping[str, Any]
 JOURNAL_SECONDS: Final = 15 * 60.0
@@ -43,25 +44,38 @@ class Gone:
 _log = Log(__name__)
 
 
+class Reading:
+    """A list that is being read, or was."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """In the order in which they were asked for."""
+        self.newer: set[Hashable] = set()
+        """Of these objects more became known while it was read: it may be older than that."""
+
+
 class Readings:
-    """Lists that are being read, and what became known meanwhile: a list may be older than that."""
+    """The lists of one kind of object that are being read."""
 
     def __init__(self) -> None:
-        self._newer: list[set[str]] = []
+        self._numbers = itertools.count()
+        self._open: list[Reading] = []
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Set[str]]:
-        """UIDs of the objects of which the list that is asked for in the block has nothing new to say."""
-        newer: set[str] = set()
-        self._newer.append(newer)
+    def open(self) -> Iterator[Reading]:
+        """The list is asked for, and its answer is there, in the block."""
+        reading = Reading(next(self._numbers))
+        self._open.append(reading)
         try:
-            yield newer
+            yield reading
         finally:
-            self._newer = [other for other in self._newer if other is not newer]
+            self._open.remove(reading)
 
-    def note(self, uid: str) -> None:
-        for newer in self._newer:
-            newer.add(uid)
+    def note(self, what: Hashable, *, read_by: Reading | None = None) -> None:
+        """Something became known of an object, by a watch or a list; a list only corrects earlier ones."""
+        for reading in self._open:
+            if read_by is None or reading.number < read_by.number:
+                reading.newer.add(what)
 
 
 class NodeCache:
@@ -145,8 +159,9 @@ class NodeCache:
         elif name not in self._signal_heard:
             self._signal_heard[name] = self._clock()
 
-    def replace_all(self, nodes: Iterable[Json], newer: Set[str]) -> frozenset[JobKey]:
+    def replace_all(self, nodes: Iterable[Json], reading: Reading) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose nodes differ from what was believed."""
+        newer = reading.newer
         every = list(nodes)
         listed = {n["metadata"]["name"]: n for n in every if n["metadata"]["uid"] not in newer}
         present = {node["metadata"]["name"] for node in every}
@@ -193,10 +208,12 @@ class Seen:
 
     job_uid: str
     facts: Json
+    ended: float | None
+    """Since when it is known to have ended (monotonic seconds)."""
 
 
 class PodBook:
-    """Pods of jobs by UID, from the watch: the live ones, and how the departed looked last."""
+    """Pods of jobs by UID, from the watch and from lists: the live ones, and how the departed looked last."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -207,7 +224,6 @@ class PodBook:
         """UID of a job -> UIDs of its pods in `_last_seen`, in the order of their first sight."""
         self._gone: set[str] = set()
         """UIDs of those in `_last_seen` that are there no more."""
-        self._end_heard: dict[JobKey, float] = {}
 
     def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
         """Take in how a pod is: the job that should look because of it; whether the pod has just ended."""
@@ -223,16 +239,10 @@ class PodBook:
             return (None if known is None else known.key), False
         key = (metadata["namespace"], owner["name"])
         is_news = deleted or not self._is_known(metadata)
-        self._remember(pod, owner["uid"])
-        if deleted:
-            self._gone.add(metadata["uid"])
-        else:
-            self._gone.discard(metadata["uid"])
+        self._remember(pod, owner["uid"], is_gone=deleted)
         if deleted or is_terminal(pod):
             has_ended = self._pods.pop(metadata["uid"], None) is not None
-            if has_ended:
-                self._end_heard[key] = self._clock()
-            return key if is_news else None, has_ended
+            return key if is_news or has_ended else None, has_ended
         self._pods[metadata["uid"]] = JobPod(key, owner["uid"], incarnation_of(pod))
         return key if is_news else None, False
 
@@ -247,50 +257,55 @@ class PodBook:
         )
 
     def last_seen(self, job_uid: str) -> tuple[Json, ...]:
-        """The newest state that the watch showed of each of the job's pods, gone ones included."""
+        """The newest state that is known of each of the job's pods, gone ones included."""
         return tuple(self._last_seen[uid].facts for uid in self._seen_of.get(job_uid, ()))
 
     def present(self, job_uid: str) -> tuple[Json, ...]:
-        """The job's pods that are there, ended ones included, as the watch showed them last."""
+        """The job's pods that are there, ended ones included, as they are known."""
         uids = self._seen_of.get(job_uid, ())
         return tuple(self._last_seen[uid].facts for uid in uids if uid not in self._gone)
 
-    def end_heard(self, key: JobKey) -> float | None:
-        """When a pod of the job was last heard, or read, to have ended (monotonic seconds)."""
-        return self._end_heard.get(key)
+    def ended(self, uid: str) -> float | None:
+        """Since when a pod is known to have ended (monotonic seconds)."""
+        seen = self._last_seen.get(uid)
+        return None if seen is None else seen.ended
 
-    def forget_end(self, key: JobKey) -> None:
-        """It is replaced, or will not be."""
-        self._end_heard.pop(key, None)
+    def take_list(self, job_uid: str, pods: Iterable[Json], reading: Reading) -> None:
+        """Take in what was read of a job's pods, for looks to go by until more is heard.
 
-    def take_list(self, job_uid: str, pods: Iterable[Json], newer: Set[str]) -> None:
-        """Take in what was read of a job's pods.
-
-        A watch that lags would otherwise be gone by again in the next look. One that has not told of a pod
-        at all is not to be believed about it, and so what was never heard of is left to it.
+        One of which a watch has not told at all is left to it: it is not to be believed about that pod.
+        And that a pod has ended is still news when the watch says so: the look that read it may have failed.
         """
         listed = {pod["metadata"]["uid"]: pod for pod in pods}
-        for uid in [uid for uid in self._seen_of.get(job_uid, ()) if uid not in newer]:
+        for uid in [uid for uid in self._seen_of.get(job_uid, ()) if uid not in reading.newer]:
+            self.readings.note(uid, read_by=reading)
             if uid in listed:
-                self.hear(listed[uid])
+                self._remember(listed[uid], job_uid, is_gone=False)
             else:
-                self.note_absent(uid)
+                self._gone.add(uid)
 
     def note_absent(self, uid: str) -> None:
         """The API server says that there is no such pod."""
         self.readings.note(uid)
-        if (pod := self._pods.pop(uid, None)) is not None:
-            self._end_heard[pod.key] = self._clock()
-        if uid in self._last_seen:
+        if (seen := self._last_seen.get(uid)) is not None:
             self._gone.add(uid)
+            self._last_seen[uid] = replace(seen, ended=seen.ended or self._clock())
 
-    def _remember(self, pod: Json, job_uid: str) -> None:
+    def _remember(self, pod: Json, job_uid: str, *, is_gone: bool) -> None:
         uid = pod["metadata"]["uid"]
         if uid in self._last_seen and self._last_seen[uid].job_uid != job_uid:
             self._forget(uid)
-        self._last_seen[uid] = Seen(job_uid, _facts(pod))
+        ended = self.ended(uid)
+        # A watch by label says DELETED also of a pod that has lost it, and runs on.
+        if is_terminal(pod) or (is_gone and is_ending(pod)):
+            ended = ended or self._clock()
+        self._last_seen[uid] = Seen(job_uid, _facts(pod), ended)
         self._last_seen.move_to_end(uid)
         self._seen_of.setdefault(job_uid, {})[uid] = None
+        if is_gone:
+            self._gone.add(uid)
+        else:
+            self._gone.discard(uid)
         while len(self._last_seen) > LAST_SEEN_PODS:
             self._forget(next(iter(self._last_seen)))
 
@@ -301,15 +316,15 @@ class PodBook:
         if not self._seen_of[owner]:
             del self._seen_of[owner]
 
-    def replace_all(self, pods: Iterable[Json], newer: Set[str]) -> frozenset[JobKey]:
+    def replace_all(self, pods: Iterable[Json], reading: Reading) -> frozenset[JobKey]:
         """Take in a complete listing; the jobs whose pods differ from what was heard."""
+        newer = reading.newer
         before = self._pods
         self._pods = {uid: pod for uid, pod in before.items() if uid in newer}
         listed = {pod["metadata"]["uid"]: pod for pod in pods}
         self._gone |= self._last_seen.keys() - listed.keys() - newer
         changed = {self.hear(pod)[0] for uid, pod in listed.items() if uid not in newer}
         gone = {before[uid].key for uid in before.keys() - self._pods.keys()}
-        self._end_heard |= dict.fromkeys(gone, self._clock())
         return frozenset(gone.union(key for key in changed if key is not None))
 
     def get(self, uid: str) -> JobPod | None:

@@ -8,12 +8,12 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from typing import Final
 
 from spot_operator.act import Actor
-from spot_operator.cluster import JobKey, NodeCache, PodBook
+from spot_operator.cluster import JobKey, NodeCache, PodBook, Reading
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.known_jobs import DELETED, KnownJobs, version_of
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube, KubeError
@@ -36,6 +36,7 @@ want to tell can wait for so long, but no longer."""
 GAP_SETTLING_SECONDS: Final = 1.0
 """Watches begin together, at the start or when a server comes back, and each hands on one object after the
 other."""
+GAP_RETRY_MAX_SECONDS: Final = 30.0
 
 _log = Log(__name__)
 
@@ -103,35 +104,27 @@ class Core:
 
         The others are looked at as well some time within `spread_seconds`, if given.
         """
-        with self.nodes.readings.open() as newer:
-            nodes = await self._kube.list(NODES)
-        woken = set(self.nodes.replace_all(nodes, newer))
         namespaces = self._settings.watch_namespaces or (None,)
-        with self.pods.readings.open() as newer:
+        with self.nodes.readings.open() as reading:
+            nodes = await self._kube.list(NODES)
+        # At once, as the rest of the listing may fail, and the next one will find nothing new here.
+        self._wake(self.nodes.replace_all(nodes, reading))
+        with self.pods.readings.open() as reading:
             pods = [
                 p for where in namespaces for p in await self._kube.list(PODS, where, labels=LABEL_JOB_UID)
             ]
-        woken |= self.pods.replace_all(pods, newer)
+        changed = self.pods.replace_all(pods, reading)
+        pressing = self._with_pods(pods, self._is_pressing)
         if is_first:
-            # Where a notice is running out, not even the rest of the listing is waited for.
-            for key in sorted(self._with_pods(pods, self._is_on_a_lost_node)):
-                self.queue.wake(key, urgent=True)
-        jobs = {_key(job): job for where in namespaces for job in await self._kube.list(JOBS, where)}
-        unseen = {key for key, job in jobs.items() if not self.known.has_seen(key, version_of(job))}
-        for key in unseen:
-            self.known.hear_version(key, version_of(jobs[key]))
-        vanished = self.reconciler.keys() - jobs.keys()
-        for key in vanished:
-            self.known.hear_version(key, DELETED)
-        woken |= unseen | vanished
-        # A stop must not wait for a thousand looks that find nothing to do.
-        finished = {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
-        pressing = self._with_pods(pods, self._is_pressing) - finished
-        if is_first:
-            for key in unseen - pressing:
-                self.known.show(key, jobs[key])
-        for key in sorted(woken):
-            self.queue.wake(key, urgent=key in pressing)
+            # Where a notice is running out, not even the rest of the listing is waited for; what it shows
+            # spares all others a read.
+            lost = self._with_pods(pods, self._is_on_a_lost_node)
+            self._wake(lost, pressing=lost)
+        else:
+            self._wake(changed, pressing=pressing)
+        with self.known.readings.open() as reading:
+            jobs = {_key(job): job for where in namespaces for job in await self._kube.list(JOBS, where)}
+        self._take_jobs(jobs, reading, pressing, is_first=is_first)
         if spread_seconds is not None:
             for number, key in enumerate(jobs):
                 self.queue.wake(key, spread_seconds * number / len(jobs))
@@ -139,25 +132,44 @@ class Core:
     async def list_again(self) -> None:
         """Without end: list everything after every gap; and every so often, then to look at every job."""
         loop, gap = asyncio.get_running_loop(), self.gap
-        period, settling = self._settings.resync_seconds, GAP_SETTLING_SECONDS
+        period, settling, is_due = self._settings.resync_seconds, GAP_SETTLING_SECONDS, False
         due = loop.time() + period
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(gap.wait(), due - loop.time())
+                async with asyncio.timeout_at(due):
+                    await gap.wait()
+            if gap.is_set():
                 await asyncio.sleep(settling)
-            had_gap = gap.is_set()
+            if not gap.is_set() or loop.time() >= due:
+                is_due, due = True, loop.time() + period
             gap.clear()  # before it lists: what is lost from now on, this listing may not show
-            is_due = loop.time() >= due
-            if is_due:
-                due = loop.time() + period
             try:
                 await self.list_all(spread_seconds=period if is_due else None)
-                settling = GAP_SETTLING_SECONDS
+                settling, is_due = GAP_SETTLING_SECONDS, False
             except KubeError as error:
                 _log.warning("failed, will be repeated", what="listing", error=error.message)
-                if had_gap:
-                    gap.set()
-                    settling = min(2 * settling, period)
+                gap.set()
+                settling = min(2 * settling, GAP_RETRY_MAX_SECONDS)
+
+    def _take_jobs(
+        self, jobs: Mapping[JobKey, Json], reading: Reading, pressing: Set[JobKey], *, is_first: bool
+    ) -> None:
+        unseen = {key for key, job in jobs.items() if not self.known.has_seen(key, version_of(job))}
+        unseen -= reading.newer
+        vanished = self.known.keys() - jobs.keys() - reading.newer
+        for key in unseen | vanished:
+            self.known.hear_version(key, version_of(jobs[key]) if key in jobs else DELETED)
+        # A stop must not wait for a thousand looks that find nothing to do.
+        pressing = pressing - {key for key, job in jobs.items() if _phase(job) in FINAL_PHASES}
+        if is_first:
+            for key in unseen - pressing:
+                self.known.show(key, jobs[key])
+        # A look under way knows at its end whether what was heard is its own write.
+        self._wake({key for key in unseen | vanished if not self.known.is_looked_at(key)}, pressing=pressing)
+
+    def _wake(self, keys: Set[JobKey], *, pressing: Set[JobKey] = frozenset()) -> None:
+        for key in sorted(keys):
+            self.queue.wake(key, urgent=key in pressing)
 
     def _is_pressing(self, pod: Json) -> bool:
         return is_terminal(pod) or self._is_on_a_lost_node(pod)

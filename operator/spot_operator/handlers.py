@@ -63,7 +63,8 @@ def make_registry(credentials: Callable[[], Credentials], core: Core) -> kopf.Op
 
     def note_listing(type: str | None) -> None:
         # kopf hands on what a listing holds with no type. It lists where a watch begins, and again after a
-        # 410; of what went between the last word and that listing it says nothing.
+        # 410; of what went between the last word and that listing it says nothing. Of a listing that holds
+        # nothing it says nothing either: what went there is found by the periodic one.
         if type is None:
             core.hear_gap()
 

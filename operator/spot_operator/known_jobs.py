@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from spot_operator.cluster import JobKey
+from spot_operator.cluster import JobKey, Readings
 from spot_operator.views import time_of
 
 Json = Mapping[str, Any]
@@ -39,6 +39,7 @@ def version_of(item: Json) -> str:
 class KnownJobs:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
+        self.readings = Readings()
         self._held: OrderedDict[JobKey, Json] = OrderedDict()
         self._new: dict[JobKey, Json] = {}
         self._versions: dict[JobKey, tuple[str, ...]] = {}
@@ -58,11 +59,16 @@ class KnownJobs:
         """
         return self._looked_at.pop(key) and not self.has_seen(key, self._heard.get(key, DELETED))
 
+    def keys(self) -> frozenset[JobKey]:
+        """Jobs of which this process has had a version, and has not found that they are gone."""
+        return frozenset(self._versions)
+
     def is_looked_at(self, key: JobKey) -> bool:
         return key in self._looked_at
 
     def hear(self, key: JobKey, job: Json, *, deleted: bool) -> bool:
         """Whether the job is new: neither looked at by this process nor, by its status, by any other."""
+        self.readings.note(key)
         self.hear_version(key, DELETED if deleted else version_of(job))
         created = time_of(job["metadata"].get("creationTimestamp"))
         # A job that has been there for long is one whose status was emptied: it may well have pods.

@@ -168,12 +168,12 @@ class Observer:
         pods = known
         if pods is None:
             try:
-                with self._book.readings.open() as newer:
+                with self._book.readings.open() as reading:
                     pods = await self._kube.list(PODS, namespace, labels=f"{LABEL_JOB_UID}={job_uid}")
             except KubeError as error:
                 _log.warning("pods are unknown", namespace=namespace, uid=job_uid, error=error.message)
                 return UNKNOWN
-            self._book.take_list(job_uid, pods, newer)
+            self._book.take_list(job_uid, pods, reading)
         # A label can be copied by anyone; the owner reference is what makes a pod ours.
         ours = [
             pod

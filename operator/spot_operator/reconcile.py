@@ -37,10 +37,8 @@ from spot_operator.model import (
     CreatePod,
     Decision,
     JobEvent,
-    JobStatus,
     Observation,
     PodRefusal,
-    PodView,
     PolicySettings,
 )
 from spot_operator.names import Reason
@@ -110,13 +108,6 @@ def _is_enough(observation: Observation, actions: Sequence[Action]) -> bool:
     return all(isinstance(action, CreatePod) or action.uid in ended for action in actions)
 
 
-def _has_live_predecessor(pods: Sequence[PodView], status: JobStatus) -> bool:
-    """Whether the pod that was created is one that is prepared beside another: it replaces nothing yet."""
-    records = status.predecessor.pods if status.predecessor is not None else ()
-    uids = {record.uid for record in records}
-    return any(pod.uid in uids and not is_terminal(pod) for pod in pods)
-
-
 def _answers(observation: Observation, decision: Decision) -> Mapping[int, str]:
     """What the pods of each incarnation are told when they report: by what is about to be written."""
     decided = replace(observation, status=decision.status)
@@ -158,6 +149,8 @@ class Reconciler:
         self._uids: dict[JobKey, str] = {}
         self._refusals: dict[JobKey, PodRefusal] = {}
         self._creations: dict[JobKey, Creations] = {}
+        self._replaces_since: dict[JobKey, float] = {}
+        """Since when the pods before the ones that are to be created are known to have ended."""
         self._last_write: dict[JobKey, float] = {}
         self._answers: dict[JobKey, Mapping[int, str]] = {}
         self._untold: dict[JobKey, list[Untold]] = {}
@@ -283,10 +276,6 @@ class Reconciler:
         for key in tuple(self._untold):
             await self._tell(key)
 
-    def keys(self) -> frozenset[JobKey]:
-        """Jobs that were looked at and have not been found to be gone."""
-        return frozenset(self._uids)
-
     def num_untold(self) -> int:
         """Jobs with Events that are yet to be written."""
         return len(self._untold)
@@ -321,10 +310,9 @@ class Reconciler:
         metrics.JOBS.set(key, decision.status.phase)
         metrics.PROJECTED.set(key, None if is_finished(decision.status) else decision.status.cost.projected)
         metrics.RECONCILES.labels("error" if results.errors else "ok").inc()
-        creations = self._creations.get(key)
-        if creations is not None and results.is_unsure:
-            del self._creations[key]
-        elif creations is not None:
+        now = self._monotonic()
+        creations = self._creations.pop(key, None)
+        if creations is not None and not results.is_unsure:
             self._creations[key] = replace(creations, uids={**creations.uids, **results.uids})
         if results.refusal is not None:
             self._refusals[key] = results.refusal
@@ -339,14 +327,11 @@ class Reconciler:
             log.info("pod deleted", pod=deletion.name, why=deletion.why)
         if results.refusal is not None:
             log.warning("pod refused", pod=results.refusal.pod_name, error=results.refusal.message)
-        now = self._monotonic()
-        pods = () if observation.pods is UNKNOWN else observation.pods
         if results.created:
             self._rush.note_launch()
-            ended = self._pods.end_heard(key)
-            if ended is not None and not _has_live_predecessor(pods, decision.status):
-                metrics.REPLACE_SECONDS.observe(now - ended)
-            self._pods.forget_end(key)
+            if (since := self._replaces_since.pop(key, None)) is not None:
+                metrics.REPLACE_SECONDS.observe(now - since)
+        pods = () if observation.pods is UNKNOWN else observation.pods
         node_of = {pod.uid: pod.node_name for pod in pods}
         for deletion in results.deleted:
             heard = self._nodes.signal_heard(node_of.get(deletion.uid) or "")
@@ -366,6 +351,13 @@ class Reconciler:
         """An intent that this process has just written: nobody but it creates these pods."""
         before, now = observation.status.gang, decision.status.gang
         if now is not None and (before is None or before.incarnation != now.incarnation):
+            uids = [record.uid for record in before.pods if record.uid] if before is not None else []
+            if before is None or uids:  # else they never came to be: what they were to replace still waits
+                self._replaces_since.pop(key, None)
+            # Of a predecessor that saves while this one is prepared, there are none.
+            ended = [since for since in map(self._pods.ended, uids) if since is not None]
+            if ended:
+                self._replaces_since[key] = max(ended)
             self._creations[key] = Creations(now.incarnation, {})
 
     def _next_look(
@@ -414,10 +406,10 @@ class Reconciler:
             self._reports.forget(uid)
         self._refusals.pop(key, None)
         self._creations.pop(key, None)
+        self._replaces_since.pop(key, None)
         self._last_write.pop(key, None)
         self._known.forget(key)
         self._answers.pop(key, None)
-        self._pods.forget_end(key)
         self._complaints.forget(key)
         self._hurried.pop(key, None)
         self._nodes.place(key, ())

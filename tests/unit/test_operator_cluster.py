@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spot_operator.cluster import NodeCache, PodBook
+from spot_operator.cluster import NodeCache, PodBook, Reading
 from spot_operator.names import LABEL_JOB_UID
 
 KEY = ("team-a", "digits")
@@ -40,7 +40,7 @@ def test_late_deletion_of_an_earlier_node_does_not_hide_its_successor() -> None:
 
 def test_node_that_a_listing_no_longer_has_is_forgotten_and_its_jobs_wake() -> None:
     cache = make_cache()
-    assert cache.replace_all([make_node("other")], frozenset()) == {KEY}
+    assert cache.replace_all([make_node("other")], Reading(0)) == {KEY}
     assert cache.get("spot-1") is None
 
 
@@ -108,7 +108,7 @@ def test_a_node_that_came_back_under_its_name_or_vanished_from_a_listing_is_in_t
     assert gone is not None
     assert gone.signal_heard == 7.0
     assert cache.signal_heard("spot-1") is None
-    cache.replace_all([], frozenset())
+    cache.replace_all([], Reading(0))
     assert cache.gone("uid-2") is not None
 
 
@@ -125,12 +125,12 @@ def test_the_journal_forgets_after_a_quarter_of_an_hour() -> None:
 def test_what_was_heard_while_a_listing_was_under_way_is_newer_than_it() -> None:
     cache = make_cache()
     cache.hear(make_node("spot-2", "uid-2"))
-    with cache.readings.open() as newer:
+    with cache.readings.open() as reading:
         cache.hear(make_node(taint="karpenter.sh/disrupted"))
         cache.hear(make_node("spot-2", "uid-2"), deleted=True)
         cache.hear(make_node("spot-3", "uid-3"))
-    assert cache.replace_all([make_node(), make_node("spot-2", "uid-2")], newer) == frozenset()
+    assert cache.replace_all([make_node(), make_node("spot-2", "uid-2")], reading) == frozenset()
     assert cache.signal_heard("spot-1") == 7.0
     assert cache.get("spot-2") is None
     assert cache.get("spot-3") is not None
-    assert cache.replace_all([make_node()], frozenset()) == {KEY}
+    assert cache.replace_all([make_node()], Reading(0)) == {KEY}

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 import pytest
-from scripted_api import KEY, begin, settled, with_version
+from scripted_api import KEY, Json, Quiet, begin, make_core, settled, with_version
 
-from spot_operator.core import GAP_SETTLING_SECONDS, Core
+from spot_operator.core import GAP_RETRY_MAX_SECONDS, GAP_SETTLING_SECONDS, Core
 from spot_operator.kube import KubeError
 from spot_operator.settings import Settings
+from spot_operator.testing import JOB_UID
 
 pytestmark = pytest.mark.looptime
 PERIOD_SECONDS = Settings(namespace="system").resync_seconds
@@ -27,11 +28,16 @@ class Listings:
     def __init__(self, fails: int = 0) -> None:
         self.times: list[float] = []
         self.spreads: list[float | None] = []
+        self.while_listing: Callable[[], None] | None = None
+        """Called once."""
         self._fails = fails
 
     async def list_all(self, *, spread_seconds: float | None = None) -> None:
         self.times.append(round(now(), 3))
         self.spreads.append(spread_seconds)
+        happens, self.while_listing = self.while_listing, None
+        if happens is not None:
+            happens()
         if len(self.times) <= self._fails:
             raise KubeError("overloaded")
 
@@ -85,29 +91,167 @@ async def test_gaps_however_many_do_not_keep_the_jobs_from_being_looked_at_once_
     assert len(listings.spreads) == 12
 
 
-async def test_a_listing_that_fails_in_its_turn_waits_for_the_next() -> None:
-    listings = Listings(fails=1)
-    async with listing_again(listings):
-        await asyncio.sleep(2.5 * PERIOD_SECONDS)
+@pytest.mark.parametrize("has_gap", [False, True])
+async def test_a_listing_that_fails_in_its_turn_has_all_looked_at_when_it_succeeds(
+    has_gap: bool,
+) -> None:
+    listings = Listings(fails=2)
+    async with listing_again(listings) as core:
+        await asyncio.sleep(PERIOD_SECONDS - GAP_SETTLING_SECONDS / 2)
+        if has_gap:
+            core.hear_gap()
+        await asyncio.sleep(PERIOD_SECONDS / 2)
+    assert listings.spreads == [PERIOD_SECONDS] * 3
+
+
+async def test_a_gap_during_a_listing_leads_to_another() -> None:
+    listings = Listings()
+    async with listing_again(listings) as core:
+        listings.while_listing = core.hear_gap
+        core.hear_gap()
+        await asyncio.sleep(PERIOD_SECONDS / 2)
     assert len(listings.times) == 2
 
 
+async def test_after_a_listing_has_succeeded_the_next_gap_is_not_waited_for_longer() -> None:
+    listings = Listings(fails=3)
+    async with listing_again(listings) as core:
+        core.hear_gap()
+        await asyncio.sleep(PERIOD_SECONDS / 2)
+        again = now()
+        core.hear_gap()
+        await asyncio.sleep(PERIOD_SECONDS / 4)
+    assert listings.times[-1] == again + GAP_SETTLING_SECONDS
+
+
+async def test_a_server_that_is_away_for_long_is_asked_often_enough() -> None:
+    listings = Listings(fails=1000)
+    async with listing_again(listings) as core:
+        core.hear_gap()
+        await asyncio.sleep(10 * PERIOD_SECONDS)
+    waits = [later - earlier for earlier, later in itertools.pairwise(listings.times)]
+    assert max(waits) == GAP_RETRY_MAX_SECONDS
+
+
+class Changing(Quiet):
+    """What it answers to lists can be changed; a list may fail, and something be heard while it is read."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        super().__init__()
+        self.job = job
+        self.empty = ""
+        self.fails = ""
+        self.while_read: tuple[str, Callable[[], None]] | None = None
+        self.core = make_core(self)
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
+    ) -> tuple[int, str, Mapping[str, str]]:
+        if method != "GET":
+            return await super()._send(method, path, query, body)
+        if self.fails and path.endswith(self.fails):
+            return 500, "{}", {}
+        found = await super()._send(method, path, query, body)
+        if self.while_read is not None and path.endswith(self.while_read[0]):
+            happens, self.while_read = self.while_read[1], None
+            happens()
+        return found
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        return {"items": []} if self.empty and path.endswith(self.empty) else super()._answer(path, body)
+
+    def item(self, path: str) -> dict[str, Any]:
+        return cast(dict[str, Any], super()._answer(path, None)["items"][0])
+
+
+async def changing() -> Changing:
+    """An operator has looked at all there is, and waits."""
+    cluster = Changing((await settled()).job)
+    await cluster.core.list_all(is_first=True)
+    await cluster.core.reconciler.reconcile(KEY)
+    cluster.core.queue._due.clear()
+    return cluster
+
+
 async def test_a_listing_after_a_gap_wakes_nobody_of_whom_it_shows_nothing_new() -> None:
-    cluster = await settled()
-    core = await begin(cluster)
-    await core.reconciler.reconcile(KEY)
-    core.queue._due.clear()
-    await core.list_all()
-    assert not core.queue._due
+    cluster = await changing()
+    await cluster.core.list_all()
+    assert not cluster.core.queue._due
+
+
+@pytest.mark.parametrize("kind", ["/nodes", "/pods", "/spottrainingjobs"])
+async def test_a_listing_wakes_those_of_whom_something_is_not_there_any_more(kind: str) -> None:
+    cluster = await changing()
+    cluster.empty = kind
+    await cluster.core.list_all()
+    assert KEY in cluster.core.queue._due
+
+
+async def test_a_listing_wakes_a_job_that_others_have_written() -> None:
+    cluster = await changing()
     cluster.job = cast(dict[str, Any], with_version(cluster.job, "30"))
-    await core.list_all()
-    assert KEY in core.queue._due
+    await cluster.core.list_all()
+    assert KEY in cluster.core.queue._due
+
+
+@pytest.mark.parametrize(
+    ("gone", "fails"),
+    [("/nodes", "/pods"), ("/nodes", "/spottrainingjobs"), ("/pods", "/spottrainingjobs")],
+)
+async def test_what_a_listing_has_shown_before_it_failed_is_looked_at(gone: str, fails: str) -> None:
+    """The next one finds nothing new there."""
+    cluster = await changing()
+    cluster.empty, cluster.fails = gone, fails
+    with pytest.raises(KubeError):
+        await cluster.core.list_all()
+    assert KEY in cluster.core.queue._due
+
+
+async def test_a_first_listing_that_fails_has_all_jobs_looked_at_when_it_succeeds() -> None:
+    cluster = Changing((await settled()).job)
+    cluster.fails = "/spottrainingjobs"
+    with pytest.raises(KubeError):
+        await cluster.core.list_all(is_first=True)
+    cluster.fails = ""
+    await cluster.core.list_all(is_first=True)
+    assert KEY in cluster.core.queue._due
+
+
+async def test_a_node_that_is_heard_of_while_nodes_are_listed_stays() -> None:
+    cluster = await changing()
+    other = {"metadata": {"name": "spot-b", "uid": "node-uid-b"}, "spec": {}}
+    cluster.while_read = "/nodes", lambda: cluster.core.hear_node(other)
+    await cluster.core.list_all()
+    assert cluster.core.nodes.get("spot-b") is not None
+
+
+async def test_a_pod_that_is_heard_to_be_gone_while_pods_are_listed_is_gone() -> None:
+    cluster = await changing()
+    pod = cluster.item("/pods")
+    cluster.while_read = "/pods", lambda: cluster.core.hear_pod(pod, deleted=True)
+    await cluster.core.list_all()
+    assert cluster.core.pods.present(JOB_UID) == ()
+
+
+async def test_a_job_that_is_heard_of_while_jobs_are_listed_is_not_taken_for_gone() -> None:
+    cluster = await changing()
+    cluster.empty = "/spottrainingjobs"
+    cluster.while_read = "/spottrainingjobs", lambda: cluster.core.hear_job(cluster.job)
+    await cluster.core.list_all()
+    assert not cluster.core.queue._due
+
+
+async def test_the_own_write_of_a_look_under_way_is_no_reason_for_another() -> None:
+    cluster = await changing()
+    cluster.core.known.begin_look(KEY)
+    cluster.job = cast(dict[str, Any], with_version(cluster.job, "30"))
+    await cluster.core.list_all()
+    assert not cluster.core.queue._due
+    cluster.core.known.note_written(KEY, cluster.job)
+    assert not cluster.core.known.end_look(KEY)
 
 
 async def test_a_listing_in_its_turn_has_everybody_looked_at_some_time() -> None:
-    cluster = await settled()
-    core = await begin(cluster)
-    await core.reconciler.reconcile(KEY)
-    core.queue._due.clear()
-    await core.list_all(spread_seconds=PERIOD_SECONDS)
-    assert core.queue._due.keys() == {KEY}
+    cluster = await changing()
+    await cluster.core.list_all(spread_seconds=PERIOD_SECONDS)
+    assert cluster.core.queue._due.keys() == {KEY}

@@ -1,14 +1,16 @@
 """The pod book remembers how a pod looked last, so that its end can be judged when it is gone."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from spot_operator.cluster import LAST_SEEN_PODS, PodBook
+from spot_operator.cluster import LAST_SEEN_PODS, PodBook, Reading
 from spot_operator.names import LABEL_JOB_UID
 
-NOTHING: frozenset[str] = frozenset()
+NOTHING = Reading(0)
+"""A list while which nothing was heard."""
 
 
 def make_book() -> PodBook:
@@ -84,44 +86,62 @@ def test_a_listing_tells_whose_pods_differ_from_what_was_heard() -> None:
 def test_the_end_of_a_pod_heard_while_a_listing_was_under_way_is_not_taken_back() -> None:
     book = make_book()
     book.hear(pod("a"))
-    with book.readings.open() as newer:
+    with book.readings.open() as reading:
         book.hear(pod("a", phase="Succeeded"), deleted=True)
-    book.replace_all([pod("a")], newer)
+    book.replace_all([pod("a")], reading)
     assert [seen["status"]["phase"] for seen in book.last_seen("job")] == ["Succeeded"]
     assert book.get("a") is None
 
 
 def test_a_pod_that_was_born_while_a_listing_was_under_way_stays() -> None:
     book = make_book()
-    with book.readings.open() as newer:
+    with book.readings.open() as reading:
         book.hear(pod("b"))
-    book.replace_all([], newer)
+    book.replace_all([], reading)
     assert book.get("b") is not None
 
 
-def test_what_a_look_has_read_while_a_listing_was_under_way_is_newer_than_it() -> None:
+def test_what_a_look_has_read_since_a_listing_was_asked_for_is_newer_than_it() -> None:
     book = make_book()
-    for uid in ("a", "b", "c"):
+    for uid in ("a", "b"):
         book.hear(pod(uid))
-    with book.readings.open() as newer:
-        book.take_list("job", [pod("a", phase="Failed"), pod("c")], NOTHING)
-        book.note_absent("c")
-    book.replace_all([pod("a"), pod("b"), pod("c")], newer)
-    assert [seen["metadata"]["name"] for seen in book.present("job")] == ["a"]
-    assert [book.get(uid) for uid in "abc"] == [None] * 3
+    with book.readings.open() as listing:
+        with book.readings.open() as look:
+            pass
+        book.take_list("job", [pod("a", phase="Failed")], look)
+    book.replace_all([pod("a"), pod("b")], listing)
+    assert [seen["status"]["phase"] for seen in book.present("job")] == ["Failed"]
 
 
-def test_what_was_heard_before_a_list_was_asked_for_is_no_newer_than_it() -> None:
+def test_a_listing_does_not_bring_back_a_pod_that_a_deletion_did_not_find_meanwhile() -> None:
     book = make_book()
-    with book.readings.open() as earlier, book.readings.open() as newer:
+    book.hear(pod("a"))
+    with book.readings.open() as listing:
+        book.note_absent("a")
+    book.replace_all([pod("a")], listing)
+    assert book.present("job") == ()
+
+
+def test_what_a_look_asked_for_before_a_listing_is_not_newer_than_it() -> None:
+    book = make_book()
+    book.hear(pod("a"))
+    with book.readings.open() as look, book.readings.open() as listing:
+        book.take_list("job", [pod("a")], look)
+    assert book.replace_all([], listing) == {("team", "digits")}
+    assert book.present("job") == ()
+
+
+def test_only_what_was_heard_while_a_list_was_read_is_newer_than_it() -> None:
+    book = make_book()
+    with book.readings.open() as earlier:
         pass
     book.hear(pod("a"))
-    assert (set(earlier), set(newer)) == (set(), set())
     with book.readings.open() as first:
-        with book.readings.open() as second:
+        with contextlib.suppress(TimeoutError), book.readings.open() as second:
             book.hear(pod("b"))
+            raise TimeoutError
         book.hear(pod("c"))
-    assert (set(first), set(second)) == ({"b", "c"}, {"b"})
+    assert (earlier.newer, first.newer, second.newer) == (set(), {"b", "c"}, {"b"})
 
 
 def test_a_pod_that_changes_its_owner_is_forgotten_with_the_others() -> None:
@@ -137,13 +157,12 @@ def test_what_a_look_has_read_is_gone_by_until_more_is_heard() -> None:
     book = make_book()
     for uid in ("a", "b", "c"):
         book.hear(pod(uid))
-    with book.readings.open() as newer:
+    with book.readings.open() as reading:
         book.hear(pod("b"))
         book.hear(pod("c", phase="Failed"))
-    book.take_list("job", [pod("c"), pod("d")], newer)
+    book.take_list("job", [pod("c"), pod("d")], reading)
     phases = {seen["metadata"]["name"]: seen["status"]["phase"] for seen in book.present("job")}
     assert phases == {"b": "Running", "c": "Failed"}
-    assert (book.get("a"), book.get("c")) == (None, None)
     assert [seen["metadata"]["name"] for seen in book.last_seen("job")] == ["a", "b", "c"]
 
 
@@ -153,7 +172,22 @@ def test_what_a_look_has_read_is_newer_than_what_was_heard_before() -> None:
     book.take_list("job", [pod("a", phase="Failed"), pod("d")], NOTHING)
     phases = {seen["metadata"]["name"]: seen["status"]["phase"] for seen in book.present("job")}
     assert phases == {"a": "Failed"}
-    assert book.get("a") is None
+
+
+def test_an_end_that_a_look_has_read_is_news_when_the_watch_tells_of_it() -> None:
+    """The look may have failed."""
+    book = make_book()
+    book.hear(version(1))
+    book.take_list("job", [version(2, phase="Failed")], NOTHING)
+    assert book.hear(version(2, phase="Failed")) == (("team", "digits"), True)
+    assert book.hear(version(2, phase="Failed")) == (None, False)
+
+
+def test_the_end_of_a_pod_that_a_deletion_did_not_find_is_news_when_the_watch_tells_of_it() -> None:
+    book = make_book()
+    book.hear(version(1))
+    book.note_absent("a")
+    assert book.hear(version(2), deleted=True) == (("team", "digits"), True)
 
 
 def test_a_list_says_nothing_of_the_pods_of_others() -> None:
@@ -166,9 +200,9 @@ def test_a_list_says_nothing_of_the_pods_of_others() -> None:
 def test_a_pod_that_lost_its_label_since_is_not_taken_from_an_older_list() -> None:
     book = make_book()
     book.hear(pod("a"))
-    with book.readings.open() as newer:
+    with book.readings.open() as reading:
         book.hear(pod("a", job_uid="job") | {"metadata": pod("a")["metadata"] | {"labels": {}}})
-    book.take_list("job", [pod("a")], newer)
+    book.take_list("job", [pod("a")], reading)
     assert book.present("job") == ()
 
 
@@ -177,42 +211,45 @@ def test_a_pod_that_the_api_server_does_not_have_is_not_there() -> None:
     book.hear(pod("a"))
     book.note_absent("a")
     book.note_absent("never-heard-of")
-    assert (book.present("job"), book.get("a"), len(book.last_seen("job"))) == ((), None, 1)
+    assert (book.present("job"), len(book.last_seen("job"))) == ((), 1)
 
 
-def is_heard_to_end(book: PodBook) -> None:
-    book.hear(pod("a", phase="Failed"))
+def goes(uid: str) -> dict[str, Any]:
+    made = pod(uid)
+    made["metadata"] |= {"deletionTimestamp": "2026-11-23T12:02:00Z", "deletionGracePeriodSeconds": 0}
+    return made
 
 
-def is_listed_as_ended(book: PodBook) -> None:
-    book.replace_all([pod("a", phase="Failed")], NOTHING)
-
-
-def is_not_listed(book: PodBook) -> None:
-    book.replace_all([], NOTHING)
-
-
-def is_read_to_have_ended(book: PodBook) -> None:
-    book.take_list("job", [pod("a", phase="Failed")], NOTHING)
-
-
-def is_not_read(book: PodBook) -> None:
-    book.take_list("job", [], NOTHING)
+def without_label(uid: str) -> dict[str, Any]:
+    made = pod(uid)
+    made["metadata"]["labels"] = {}
+    return made
 
 
 @pytest.mark.parametrize(
-    "end", [is_heard_to_end, is_listed_as_ended, is_not_listed, is_read_to_have_ended, is_not_read]
+    ("learn", "is_end"),
+    [
+        (lambda book: book.hear(pod("a", phase="Failed")), True),
+        (lambda book: book.hear(goes("a"), deleted=True), True),
+        (lambda book: book.replace_all([pod("a", phase="Failed")], NOTHING), True),
+        (lambda book: book.take_list("job", [pod("a", phase="Failed")], NOTHING), True),
+        (lambda book: book.note_absent("a"), True),
+        # These may have lost their label, and run on.
+        (lambda book: book.hear(pod("a"), deleted=True), False),
+        (lambda book: book.hear(without_label("a")), False),
+        (lambda book: book.replace_all([], NOTHING), False),
+        (lambda book: book.take_list("job", [], NOTHING), False),
+    ],
 )
-def test_since_when_a_replacement_is_due_is_known_however_the_end_was_learned(
-    end: Callable[[PodBook], None],
+def test_since_when_a_pod_is_known_to_have_ended_is_when_that_was_first_learned(
+    learn: Callable[[PodBook], object], is_end: bool
 ) -> None:
-    now, key = 7.0, ("team", "digits")
+    now = 7.0
     book = PodBook(lambda: now)
     book.hear(pod("a"))
-    assert book.end_heard(key) is None
-    end(book)
+    assert book.ended("a") is None
+    learn(book)
+    assert book.ended("a") == (7.0 if is_end else None)
     now = 9.0
-    book.hear(pod("a", phase="Failed"), deleted=True)
-    assert book.end_heard(key) == 7.0
-    book.forget_end(key)
-    assert book.end_heard(key) is None
+    book.hear(goes("a"), deleted=True)
+    assert book.ended("a") == (7.0 if is_end else 9.0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spot_operator import metrics
-from spot_operator.cluster import NodeCache
+from spot_operator.cluster import NodeCache, Reading
 from spot_operator.model import Cost, InterruptionRate, JobStatus, ZoneInterruptions
 from spot_operator.names import CapacityType
 from spot_operator.prices import InvalidPrices, NodePrices, parse_price, read_price_table
@@ -100,7 +100,7 @@ def test_rubbish_on_a_node_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
     cache = NodeCache(lambda: 7.0)
     for annotation in (None, "0.97", "cheap", "cheap", "dear", "0.98"):
         cache.hear(make_node(annotation))
-    cache.replace_all([make_node("0.98")], frozenset())
+    cache.replace_all([make_node("0.98")], Reading(0))
     said = [vars(record)["fields"]["error"] for record in caplog.records]
     assert [text.partition("=")[2].partition(" ")[0] for text in said] == ["'cheap'", "'dear'"]
 

@@ -1,13 +1,14 @@
 """The metric of how long it takes from a pod's end to its replacement."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
-from scripted_api import KEY, POD, Json, Quiet, begin, settled, with_version
+from scripted_api import KEY, Json, Quiet, begin, settled, with_version
 
 from spot_operator import metrics
 from spot_operator.core import Core
-from spot_operator.testing import POD_UID
+from spot_operator.kube import KubeError
 
 
 def num_measured() -> float:
@@ -17,12 +18,6 @@ def num_measured() -> float:
 
 def the_pod(cluster: Quiet) -> Json:
     return cast(Json, cast(Any, cluster._answer("/pods", None))["items"][0])
-
-
-def earlier(pod: Json, phase: str) -> Json:
-    """One of the job's that ended long ago."""
-    metadata = pod["metadata"] | {"name": POD.replace("-1-0", "-0-0"), "uid": "earlier"}
-    return {**pod, "metadata": metadata, "status": {"phase": phase}}
 
 
 async def the_pod_fails(cluster: Quiet, core: Core) -> None:
@@ -38,15 +33,36 @@ async def its_node_is_going(cluster: Quiet, core: Core) -> None:
 
 @pytest.mark.parametrize(("happens", "expected"), [(the_pod_fails, 1), (its_node_is_going, 0)])
 async def test_a_successor_that_is_prepared_beside_its_predecessor_has_replaced_nothing(
-    happens: Any, expected: int
+    happens: Callable[[Quiet, Core], Awaitable[None]], expected: int
 ) -> None:
     cluster = await settled()
     core = await begin(cluster)
-    for phase in ("Running", "Failed"):
-        core.pods.hear(earlier(the_pod(cluster), phase))
+    core.reconciler._replaces_since[KEY] = 0.0  # a job was suspended before its next pod could be created
     before = num_measured()
     await happens(cluster, core)
     assert "POST pods" in cluster.calls
     assert num_measured() - before == expected
-    assert core.pods.end_heard(KEY) is None
-    assert core.pods.get(POD_UID) is None or not expected
+
+
+async def test_a_replacement_that_fails_first_is_measured_when_it_is_there() -> None:
+    cluster = await settled()
+    core = await begin(cluster)
+    answer, send, fails = cluster._answer, cluster._send, True
+    failed = with_version({**the_pod(cluster), "status": {"phase": "Failed"}}, "99")
+
+    def pods_ended(path: str, body: Json | None) -> Json:
+        return {"items": [failed]} if path.endswith("/pods") and body is None else answer(path, body)
+
+    async def failing(method: str, path: str, *rest: Any) -> Any:
+        if fails and method == "POST" and path.endswith("/pods"):
+            return 500, "{}", {}
+        return await send(method, path, *rest)
+
+    cluster._answer, cluster._send = pods_ended, failing  # type: ignore[method-assign]
+    before = num_measured()
+    with pytest.raises(KubeError):
+        await the_pod_fails(cluster, core)
+    assert num_measured() == before
+    fails = False
+    await core.reconciler.reconcile(KEY)
+    assert num_measured() - before == 1

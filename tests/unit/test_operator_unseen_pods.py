@@ -144,13 +144,51 @@ async def test_a_pod_that_a_deletion_does_not_find_is_gone(code: int, is_present
     assert bool(cluster.core.pods.present(JOB_UID)) == is_present
 
 
-async def test_a_job_that_a_listing_does_not_show_any_more_is_read_and_forgotten() -> None:
-    cluster = await watched()
-    answer = cluster._answer
+@pytest.mark.parametrize("is_looked_at", [True, False], ids=["looked at", "only listed"])
+async def test_a_job_that_a_listing_does_not_show_any_more_is_read_and_forgotten(is_looked_at: bool) -> None:
+    cluster = Watched()
+    await cluster.core.list_all(is_first=True)
+    if is_looked_at:
+        await cluster.look()
+    answer, send = cluster._answer, cluster._send
+
+    async def not_found(method: str, path: str, *rest: Any) -> Any:
+        if path.endswith("/digits"):
+            await send(method, path, *rest)
+            return 404, "{}", {}
+        return await send(method, path, *rest)
+
+    cluster._send = not_found  # type: ignore[method-assign]
     cluster._answer = lambda path, body: (  # type: ignore[method-assign]
         {"items": []} if path.endswith("/spottrainingjobs") else answer(path, body)
     )
     cluster.core.queue._due.clear()
-    await cluster.core.list_all(spread_seconds=120)
+    await cluster.core.list_all()
     assert KEY in cluster.core.queue._due
     assert "GET digits" in await cluster.look()
+    assert cluster.core.known.keys() == frozenset()
+
+
+async def test_an_end_that_one_look_has_read_is_gone_by_in_the_next() -> None:
+    cluster = await watched()
+    cluster.change("70", status={"phase": "Failed"})
+    cluster.core.hear_job(with_version(cluster.job, "90"))
+    await cluster.look()
+    assert [pod["status"]["phase"] for pod in cluster.core.pods.present(JOB_UID)] == ["Failed"]
+
+
+async def test_what_is_heard_while_a_look_reads_is_not_taken_back_by_what_it_has_read() -> None:
+    cluster = await watched()
+    answer = cluster._answer
+
+    def told_meanwhile(path: str, body: Json | None) -> Json:
+        found = answer(path, body)
+        if path.endswith("/pods") and body is None:
+            ended = with_version({**cluster.pod, "status": {"phase": "Failed"}}, "71")
+            cluster.core.hear_pod(ended)
+        return found
+
+    cluster._answer = told_meanwhile  # type: ignore[method-assign]
+    cluster.core.hear_job(with_version(cluster.job, "90"))
+    await cluster.look()
+    assert [pod["status"]["phase"] for pod in cluster.core.pods.present(JOB_UID)] == ["Failed"]
