@@ -281,4 +281,6 @@ class Kube:
                 allow_redirects=False,
             ) as response,
         ):
-            return response.status, await response.text(), dict(response.headers)
+            # What is between here and the server may answer in any encoding, or none.
+            text = await response.text(encoding="utf-8", errors="replace")
+            return response.status, text, dict(response.headers)
