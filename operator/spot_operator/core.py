@@ -8,12 +8,12 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from datetime import datetime
 from typing import Final
 
 from spot_operator.act import Actor
-from spot_operator.cluster import JobKey, NodeCache, PodBook, Reading
+from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.known_jobs import DELETED, KnownJobs, version_of
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube, KubeError
@@ -65,6 +65,7 @@ class Core:
     ) -> None:
         """`kube` writes only while this process leads; `component` names it in Events."""
         self._kube, self._settings = kube, settings
+        self._namespaces = settings.watch_namespaces or (None,)
         self.gap = asyncio.Event()
         """A watch has begun, so that deletions before it may have been lost: a listing is due."""
         self.nodes = NodeCache(monotonic)
@@ -104,14 +105,40 @@ class Core:
 
         The others are looked at as well some time within `spread_seconds`, if given.
         """
-        namespaces = self._settings.watch_namespaces or (None,)
+        failures: list[KubeError] = []
+        pressing: Set[JobKey] = frozenset()
+        try:
+            await self._list_nodes()
+        except KubeError as error:
+            failures.append(error)
+        try:
+            pressing = await self._list_pods(is_first=is_first)
+        except KubeError as error:
+            failures.append(error)
+        if is_first and failures:
+            raise failures[0]  # the looks to come need all of it
+        keys = await self._list_jobs(pressing, is_first=is_first)
+        if failures:
+            raise failures[0]
+        if spread_seconds is not None:
+            for number, key in enumerate(keys):
+                self.queue.wake(key, spread_seconds * number / len(keys))
+
+    # Each of these wakes at once whom its list concerns, as another may fail, and the next time this one
+    # shows nothing new.
+
+    async def _list_nodes(self) -> None:
         with self.nodes.readings.open() as reading:
             nodes = await self._kube.list(NODES)
-        # At once, as the rest of the listing may fail, and the next one will find nothing new here.
         self._wake(self.nodes.replace_all(nodes, reading))
+
+    async def _list_pods(self, *, is_first: bool) -> frozenset[JobKey]:
+        """Returns the jobs with which it presses."""
         with self.pods.readings.open() as reading:
             pods = [
-                p for where in namespaces for p in await self._kube.list(PODS, where, labels=LABEL_JOB_UID)
+                pod
+                for where in self._namespaces
+                for pod in await self._kube.list(PODS, where, labels=LABEL_JOB_UID)
             ]
         changed = self.pods.replace_all(pods, reading)
         pressing = self._with_pods(pods, self._is_pressing)
@@ -122,12 +149,7 @@ class Core:
             self._wake(lost, pressing=lost)
         else:
             self._wake(changed, pressing=pressing)
-        with self.known.readings.open() as reading:
-            jobs = {_key(job): job for where in namespaces for job in await self._kube.list(JOBS, where)}
-        self._take_jobs(jobs, reading, pressing, is_first=is_first)
-        if spread_seconds is not None:
-            for number, key in enumerate(jobs):
-                self.queue.wake(key, spread_seconds * number / len(jobs))
+        return pressing
 
     async def list_again(self) -> None:
         """Without end: list everything after every gap; and every so often, then to look at every job."""
@@ -151,9 +173,12 @@ class Core:
                 gap.set()
                 settling = min(2 * settling, GAP_RETRY_MAX_SECONDS)
 
-    def _take_jobs(
-        self, jobs: Mapping[JobKey, Json], reading: Reading, pressing: Set[JobKey], *, is_first: bool
-    ) -> None:
+    async def _list_jobs(self, pressing: Set[JobKey], *, is_first: bool) -> Sequence[JobKey]:
+        """Returns the jobs that there are."""
+        with self.known.readings.open() as reading:
+            jobs = {
+                _key(job): job for where in self._namespaces for job in await self._kube.list(JOBS, where)
+            }
         unseen = {key for key, job in jobs.items() if not self.known.has_seen(key, version_of(job))}
         unseen -= reading.newer
         vanished = self.known.keys() - jobs.keys() - reading.newer
@@ -166,6 +191,7 @@ class Core:
                 self.known.show(key, jobs[key])
         # A look under way knows at its end whether what was heard is its own write.
         self._wake({key for key in unseen | vanished if not self.known.is_looked_at(key)}, pressing=pressing)
+        return tuple(jobs)
 
     def _wake(self, keys: Set[JobKey], *, pressing: Set[JobKey] = frozenset()) -> None:
         for key in sorted(keys):

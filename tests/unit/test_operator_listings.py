@@ -196,9 +196,9 @@ async def test_a_listing_wakes_a_job_that_others_have_written() -> None:
 
 @pytest.mark.parametrize(
     ("gone", "fails"),
-    [("/nodes", "/pods"), ("/nodes", "/spottrainingjobs"), ("/pods", "/spottrainingjobs")],
+    list(itertools.permutations(("/nodes", "/pods", "/spottrainingjobs"), 2)),
 )
-async def test_what_a_listing_has_shown_before_it_failed_is_looked_at(gone: str, fails: str) -> None:
+async def test_what_a_listing_shows_is_looked_at_also_where_a_part_of_it_fails(gone: str, fails: str) -> None:
     """The next one finds nothing new there."""
     cluster = await changing()
     cluster.empty, cluster.fails = gone, fails
