@@ -33,9 +33,9 @@ from spot_operator.kube import JOBS, Conflict, Kube, KubeError, NotFound, Refuse
 from spot_operator.logs import Log
 from spot_operator.model import (
     UNKNOWN,
-    Action,
     CreatePod,
     Decision,
+    Gang,
     JobEvent,
     Observation,
     PodRefusal,
@@ -91,12 +91,13 @@ class Done:
     """After how many seconds to look again; None: when woken."""
 
 
-def _is_enough(observation: Observation, actions: Sequence[Action]) -> bool:
-    """Whether what a watch said, which may lag, carries these actions.
+def _is_enough(observation: Observation, decision: Decision) -> bool:
+    """Whether what a watch said, which may lag, carries this decision.
 
     A pod that was heard to have ended will not run again, and the name of a new one can be taken but once.
-    Whether a pod is to be stopped, a list will show; and so where the watch does not show what should be
-    there: it lags, or somebody took a label away, or an earlier process has created it.
+    Whether a pod is to be stopped, or is to be judged or replaced before it was heard to have ended, a list
+    will show; and so where the watch does not show what should be there: it lags, or somebody took a label
+    away, or an earlier process has created it.
     """
     pods, status = observation.pods, observation.status
     if pods is UNKNOWN or not all(pod.is_heard for pod in pods):
@@ -105,7 +106,15 @@ def _is_enough(observation: Observation, actions: Sequence[Action]) -> bool:
     if not observation.knows_creations and any(pod.uid is None for gang in gangs for pod in gang.pods):
         return False
     ended = {pod.uid for pod in pods if is_terminal(pod)}
-    return all(isinstance(action, CreatePod) or action.uid in ended for action in actions)
+    left = _uids(status.gang) - _uids(decision.status.gang)
+    left |= _uids(status.predecessor) - _uids(decision.status.predecessor)
+    if any(pod.uid in left - ended for pod in pods):
+        return False
+    return all(isinstance(action, CreatePod) or action.uid in ended for action in decision.actions)
+
+
+def _uids(gang: Gang | None) -> frozenset[str]:
+    return frozenset(pod.uid for pod in gang.pods if pod.uid) if gang is not None else frozenset()
 
 
 def _answers(observation: Observation, decision: Decision) -> Mapping[int, str]:
@@ -211,7 +220,7 @@ class Reconciler:
         if observation is None:
             return None
         decision = decide(observation, self._clock(), self._policy)
-        if not is_live and not _is_enough(observation, decision.actions):
+        if not is_live and not _is_enough(observation, decision):
             return None
         self._answers[key] = _answers(observation, decision)
         try:

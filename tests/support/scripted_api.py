@@ -138,9 +138,11 @@ class Quiet(Cluster):
         return found
 
 
-async def settled() -> Quiet:
+async def settled(*, claims: bool = True) -> Quiet:
     """The cluster after an operator has looked at the job until nothing was left to be done."""
     cluster = Quiet()
+    if not claims:
+        cluster.job = {**JOB, "status": status_to_json(make_status(claims=False))}
     core = make_core(cluster)
     await core.list_all(is_first=True)
     for _ in range(3):

@@ -25,9 +25,10 @@ from spot_operator.core import Core
 from spot_operator.known_jobs import MAX_HELD, MAX_VERSIONS, KnownJobs
 from spot_operator.model import PodRecord
 from spot_operator.rush import RUSH_ENDING_SECONDS, RUSH_LAUNCHES, RUSH_SETTLING_SECONDS
-from spot_operator.testing import NOW, POD_UID, make_gang, make_status
+from spot_operator.testing import NOW, POD_UID, make_gang, make_outcome, make_status
 from spot_operator.wire import format_time, status_to_json
 from spot_operator.workqueue import ORDINARY, URGENT
+from spot_trainer.contract import OutcomeKind
 
 
 async def test_the_first_look_of_a_process_reads_nothing_of_a_job_with_which_all_is_well() -> None:
@@ -74,14 +75,46 @@ async def test_a_pod_that_was_heard_to_have_ended_is_replaced_without_reading_th
     assert cluster.calls == ["GET spot-a", "PUT status", "POST pods"]
 
 
-async def test_a_pod_that_is_to_be_stopped_is_read_before() -> None:
-    cluster = await settled()
+@pytest.mark.parametrize("claims", [True, False])
+async def test_a_pod_that_is_to_be_stopped_is_read_before(claims: bool) -> None:
+    cluster = await settled(claims=claims)
     core = await begin(cluster)
     cluster.taints = [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]
     core.hear_node(cluster._answer("/nodes/spot-a", None))
     await core.reconciler.reconcile(KEY)
     reads = ("GET digits", "GET pods", "DELETE digits-0c5e1-1-0")
     assert tuple(call for call in cluster.calls if call in reads) == reads
+
+
+async def test_a_pod_that_is_ending_is_read_before_it_is_judged_by_its_node() -> None:
+    """It may have completed, and the watch be yet to say so."""
+    cluster = await settled()
+    core = await begin(cluster)
+    pod = cast(Any, cluster._answer("/pods", None))["items"][0]
+    pod["metadata"] |= {"deletionTimestamp": "2026-11-23T11:59:00Z", "resourceVersion": "99"}
+    core.hear_pod(pod)
+    outcome = make_outcome(OutcomeKind.COMPLETE, "Done").to_json()
+    ended = {"exitCode": 0, "finishedAt": "2026-11-23T11:59:30Z", "message": outcome}
+    states = [{"name": "trainer", "state": {"terminated": ended}}]
+    completed = {**pod, "status": {"phase": "Succeeded", "containerStatuses": states}}
+    answer = cluster._answer
+
+    def without_node(path: str, body: Json | None) -> Json:
+        if path.endswith("/pods") and body is None:
+            return {"items": [completed]}
+        return answer(path, body)
+
+    async def not_found(method: str, path: str, *rest: Any) -> Any:
+        if "/nodes/" in path:
+            return 404, "{}", {}
+        return await send(method, path, *rest)
+
+    send = cluster._send
+    cluster._answer, cluster._send = without_node, not_found  # type: ignore[method-assign]
+    core.hear_node(answer("/nodes/spot-a", None), deleted=True)
+    await core.reconciler.reconcile(KEY)
+    assert "POST pods" not in cluster.calls
+    assert cluster.job["status"]["phase"] == "Complete"
 
 
 async def test_a_pod_that_an_earlier_process_may_have_created_is_looked_for() -> None:
