@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from demo.jobs import DemoError, Jobs, current_node, has_running_container, is_done, is_true
 from demo.lab import Lab
+from demo.plan import ON_DEMAND_NODE
 from demo.recorder import Recorder
 from demo.training import Training
 from localcluster import NodeSpec, ReclaimRecord, ReclaimStyle
@@ -42,6 +43,15 @@ class Stage:
     def training(self) -> Training:
         return self.recorder.training(self.job)
 
+    def node_to_lose(self) -> str:
+        """Where the job runs now. Raises DemoError where nobody else could go on without that node."""
+        node = self.node()
+        if node == ON_DEMAND_NODE:
+            raise DemoError(
+                f"{self.job} runs on {node} by now, as the operator does: it will not be taken away"
+            )
+        return node
+
     def wait_for_step(self, step: int, *, after_incarnation: int = 0, timeout_seconds: float = 120) -> None:
         """Until that step is done, by an incarnation later than the one given."""
         what = f"step {step}" + (f" after incarnation {after_incarnation}" if after_incarnation else "")
@@ -72,7 +82,7 @@ class Stage:
         self, style: ReclaimStyle = ReclaimStyle.KARPENTER, *, notice_seconds: float = NOTICE_SECONDS
     ) -> Scene:
         """The provider takes the node back, with notice."""
-        node = self.node()
+        node = self.node_to_lose()
         scene = self.scene(f"reclaim ({style.value})", node)
         how = {
             ReclaimStyle.KARPENTER: "event, deletion, taint, drain, gone",
@@ -87,7 +97,7 @@ class Stage:
 
     def kill_node(self) -> Scene:
         """Power off without notice; the cloud's node controller removes the Node once it is silent."""
-        node = self.node()
+        node = self.node_to_lose()
         scene = self.scene("hard kill", node)
         self.note(f"cuts the power of {node}, without notice")
         self.lab.cluster.kill_node(node)

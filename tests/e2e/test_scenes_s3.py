@@ -88,7 +88,7 @@ def deadline(place: Place) -> Result:
     place.add_nodes(1)
     plan = place.plan(
         fallback={"policy": "Rules", "beforeDeadlineSeconds": 45},
-        deadline={"secondsAfterCreation": 90, "expectedDurationSeconds": 20},
+        deadline={"secondsAfterCreation": 120, "expectedDurationSeconds": 20},
     )
     stage = place.stage
     place.apply(plan)
