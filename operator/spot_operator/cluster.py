@@ -226,9 +226,12 @@ class PodBook:
         """UIDs of those in `_last_seen` that are there no more."""
 
     def hear(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
-        """Take in how a pod is: the job that should look because of it; whether the pod has just ended."""
+        """Take in a watch event: the job that should look because of it; whether the pod has just ended."""
+        self.readings.note(pod["metadata"]["uid"])
+        return self._take_in(pod, deleted=deleted)
+
+    def _take_in(self, pod: Json, *, deleted: bool = False) -> tuple[JobKey | None, bool]:
         metadata = pod["metadata"]
-        self.readings.note(metadata["uid"])
         owner = controller_of(pod)
         labels = metadata.get("labels") or {}
         if owner is None or labels.get(LABEL_JOB_UID) != owner["uid"]:
@@ -323,7 +326,9 @@ class PodBook:
         self._pods = {uid: pod for uid, pod in before.items() if uid in newer}
         listed = {pod["metadata"]["uid"]: pod for pod in pods}
         self._gone |= self._last_seen.keys() - listed.keys() - newer
-        changed = {self.hear(pod)[0] for uid, pod in listed.items() if uid not in newer}
+        for uid in listed.keys() - newer:
+            self.readings.note(uid, read_by=reading)
+        changed = {self._take_in(pod)[0] for uid, pod in listed.items() if uid not in newer}
         gone = {before[uid].key for uid in before.keys() - self._pods.keys()}
         return frozenset(gone.union(key for key in changed if key is not None))
 

@@ -113,6 +113,15 @@ def test_what_a_look_has_read_since_a_listing_was_asked_for_is_newer_than_it() -
     assert [seen["status"]["phase"] for seen in book.present("job")] == ["Failed"]
 
 
+def test_what_a_look_asked_for_after_a_listing_stands_against_it_whichever_is_answered_first() -> None:
+    book = make_book()
+    book.hear(pod("a"))
+    with book.readings.open() as listing, book.readings.open() as look:
+        book.replace_all([pod("a")], listing)
+    book.take_list("job", [], look)
+    assert book.present("job") == ()
+
+
 def test_a_listing_does_not_bring_back_a_pod_that_a_deletion_did_not_find_meanwhile() -> None:
     book = make_book()
     book.hear(pod("a"))
