@@ -1,13 +1,11 @@
 """What is to be done."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
+from spot_operator.model.spec import Json
 from spot_operator.model.status import JobStatus
-
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
