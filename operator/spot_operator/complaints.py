@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from spot_operator.act import Actor, Results
-from spot_operator.cluster import JobKey
 from spot_operator.kube import Json, KubeError, Refused, Unreachable
 from spot_operator.model import JobEvent
-from spot_operator.names import Reason
+from spot_operator.names import JobKey, Reason
 
 AGAIN_SECONDS: Final = 600.0
 UNANSWERED: Final = 3

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Final
 
 from spot_operator.act import Actor
-from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.decide.signals import has_stop_signal
 from spot_operator.known_jobs import DELETED, KnownJobs, version_of
 from spot_operator.kube import JOBS, NODES, PODS, Json, Kube, KubeError
 from spot_operator.logs import Log
-from spot_operator.names import LABEL_JOB_UID, Phase
+from spot_operator.names import LABEL_JOB_UID, JobKey, Phase
+from spot_operator.node_cache import NodeCache
 from spot_operator.observe import Observer
+from spot_operator.pod_book import PodBook
 from spot_operator.reconcile import Reconciler
 from spot_operator.reports import ReportBook
 from spot_operator.rush import Rush

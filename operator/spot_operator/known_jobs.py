@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from spot_operator.cluster import JobKey, Readings
+from spot_operator.names import JobKey
+from spot_operator.readings import Readings
 from spot_operator.views import time_of
 
 Json = Mapping[str, Any]

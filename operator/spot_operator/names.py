@@ -33,6 +33,9 @@ ANNOTATION_PRICE_PER_NODE_HOUR: Final = f"{GROUP}/price-per-node-hour"
 ANNOTATION_KARPENTER_DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
 ANNOTATION_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
+JobKey = tuple[str, str]
+"""Namespace and name of a job."""
+
 STATUS_TOKEN_AUDIENCE: Final = f"{GROUP}/status"
 STATUS_PORT: Final = 8443
 

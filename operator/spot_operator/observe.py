@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from spot_operator.api.effective import parse_spec
-from spot_operator.cluster import Gone, JobKey, NodeCache, PodBook
 from spot_operator.decide.fates import is_terminal
 from spot_operator.decide.signals import has_stop_signal, looks_dead
 from spot_operator.kube import EVENTS, JOBS, NODE_CLAIMS, NODES, PODS, Kube, KubeError, NotFound
@@ -33,7 +32,9 @@ from spot_operator.model import (
     Restart,
     Unknown,
 )
-from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID
+from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID, JobKey
+from spot_operator.node_cache import Gone, NodeCache
+from spot_operator.pod_book import PodBook
 from spot_operator.policy import Interruptions
 from spot_operator.pools import PoolBook
 from spot_operator.reports import ReportBook

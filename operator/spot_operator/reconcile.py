@@ -22,7 +22,6 @@ from typing import Any, Final
 from spot_operator import metrics
 from spot_operator.act import Actor, Results
 from spot_operator.changes import Change, compare
-from spot_operator.cluster import JobKey, NodeCache, PodBook
 from spot_operator.complaints import Complaints
 from spot_operator.decide import decide
 from spot_operator.decide.conditions import is_finished
@@ -41,8 +40,10 @@ from spot_operator.model import (
     PodRefusal,
     PolicySettings,
 )
-from spot_operator.names import Reason
+from spot_operator.names import JobKey, Reason
+from spot_operator.node_cache import NodeCache
 from spot_operator.observe import Observer, is_ours
+from spot_operator.pod_book import PodBook
 from spot_operator.reports import ReportBook
 from spot_operator.rush import Rush
 from spot_operator.tally import tally

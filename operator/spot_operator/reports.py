@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from spot_operator.cluster import JobPod
 from spot_operator.model import Report
+from spot_operator.pod_book import JobPod
 from spot_trainer.contract import MAX_INTEGER, Metric, ProgressReport
 
 V = TypeVar("V")

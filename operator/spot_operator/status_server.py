@@ -17,10 +17,11 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from spot_operator import metrics
-from spot_operator.cluster import JobKey, PodBook
 from spot_operator.kube import KubeError
 from spot_operator.limits import Buckets
 from spot_operator.logs import Log
+from spot_operator.names import JobKey
+from spot_operator.pod_book import PodBook
 from spot_operator.reports import ReportBook
 from spot_operator.tokens import MAX_TOKEN_CHARS, Sender, TokenReviewer, claimed_sender
 from spot_trainer.contract import MAX_PROGRESS_BYTES, ContractError, parse_progress

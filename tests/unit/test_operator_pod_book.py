@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from spot_operator.cluster import LAST_SEEN_PODS, PodBook, Reading
 from spot_operator.names import LABEL_JOB_UID
+from spot_operator.pod_book import LAST_SEEN_PODS, PodBook
+from spot_operator.readings import Reading
 
+KEY = ("team", "digits")
 NOTHING = Reading(0)
 """A list while which nothing was heard."""
 
@@ -31,6 +33,21 @@ def pod(uid: str, *, job_uid: str = "job", phase: str = "Running") -> dict[str, 
         "spec": {"nodeName": "spot-a", "containers": [{"name": "trainer", "image": "x"}]},
         "status": {"phase": phase},
     }
+
+
+def test_only_the_end_of_a_live_pod_is_news() -> None:
+    book, name = make_book(), "digits-aaaaa-1-0"
+    assert book.hear(pod(name)) == (KEY, False)
+    live = book.get(name)
+    assert live is not None
+    assert (live.key, live.job_uid, live.incarnation) == (KEY, "job", 1)
+    assert book.hear(pod(name, phase="Failed")) == (KEY, True)
+    assert book.hear(pod(name, phase="Failed"), deleted=True) == (KEY, False)
+    assert book.get(name) is None
+
+
+def test_pod_without_a_controller_is_nobodys() -> None:
+    assert make_book().hear({"metadata": {"name": "x", "namespace": "n", "uid": "u"}}) == (None, False)
 
 
 def test_a_deleted_pod_is_remembered_in_its_last_state() -> None:

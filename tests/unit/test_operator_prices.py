@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from spot_operator import metrics
-from spot_operator.cluster import NodeCache, Reading
 from spot_operator.model import Cost, InterruptionRate, JobStatus, ZoneInterruptions
 from spot_operator.names import CapacityType
+from spot_operator.node_cache import NodeCache
 from spot_operator.prices import InvalidPrices, NodePrices, parse_price, read_price_table
+from spot_operator.readings import Reading
 from spot_operator.settings import InvalidSetting, read_settings
 from spot_operator.tally import tally
 from spot_operator.views import MAX_PRICE_CHARS, node_view

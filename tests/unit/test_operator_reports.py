@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from spot_operator.cluster import JobPod
+from spot_operator.pod_book import JobPod
 from spot_operator.reports import ReportBook
 from spot_trainer.contract import ProgressReport
 

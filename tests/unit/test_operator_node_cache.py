@@ -1,9 +1,9 @@
-"""The watch caches wake the right jobs, and a full listing heals what a watch has lost."""
+"""The cache of nodes wakes the right jobs, and a full listing heals what a watch has lost."""
 
 from typing import Any
 
-from spot_operator.cluster import NodeCache, PodBook, Reading
-from spot_operator.names import LABEL_JOB_UID
+from spot_operator.node_cache import NodeCache
+from spot_operator.readings import Reading
 
 KEY = ("team-a", "digits")
 
@@ -48,35 +48,6 @@ def test_job_that_left_a_node_is_not_woken_by_it() -> None:
     cache = make_cache()
     cache.place(KEY, [])
     assert cache.hear(make_node(taint="karpenter.sh/disrupted")) == frozenset()
-
-
-def test_only_the_end_of_a_live_pod_is_news() -> None:
-    book = PodBook(lambda: 7.0)
-    pod: dict[str, Any] = {
-        "metadata": {
-            "name": "digits-aaaaa-1-0",
-            "namespace": "team-a",
-            "uid": "pod",
-            "labels": {LABEL_JOB_UID: "job"},
-            "ownerReferences": [{"uid": "job", "name": "digits", "controller": True}],
-        },
-        "status": {"phase": "Running"},
-    }
-    assert book.hear(pod) == (KEY, False)
-    live = book.get("pod")
-    assert live is not None
-    assert (live.key, live.job_uid, live.incarnation) == (KEY, "job", 1)
-    ended = pod | {"status": {"phase": "Failed"}}
-    assert book.hear(ended) == (KEY, True)
-    assert book.hear(ended, deleted=True) == (KEY, False)
-    assert book.get("pod") is None
-
-
-def test_pod_without_a_controller_is_nobodys() -> None:
-    assert PodBook(lambda: 7.0).hear({"metadata": {"name": "x", "namespace": "n", "uid": "u"}}) == (
-        None,
-        False,
-    )
 
 
 def test_the_journal_keeps_how_a_node_looked_last_and_since_when_it_said_so() -> None:
