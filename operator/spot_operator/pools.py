@@ -66,7 +66,7 @@ class PoolBook:
         self._interruptions: dict[str, dict[str, Interruptions]] = {}
         """By name of the spot pool, by zone: the sum over the jobs, at hand since every look asks for it."""
         self._launches: dict[tuple[CapacityType, str], Launches] = {}
-        """By name of the pool: of all jobs, until one of them has measured something more."""
+        """By name of the pool: of all jobs, where it is known."""
 
     def learn(
         self, job_uid: str, spec: JobSpec, overheads: Overheads, rate: InterruptionRate = NOTHING_SEEN
@@ -91,7 +91,11 @@ class PoolBook:
 
     def _add(self, entry: Entry, *, sign: int = 1) -> None:
         for capacity_type in CapacityType:
-            self._launches.pop((capacity_type, entry.pool(capacity_type)), None)
+            of = (capacity_type, entry.pool(capacity_type))
+            launches = self._launches.pop(of, None)
+            # What was longest cannot be taken out of a total again, only put in.
+            if launches is not None and sign > 0:
+                self._launches[of] = merged(launches, entry.launches(capacity_type))
         if entry.interruptions:
             total = self._interruptions.get(entry.spot, {})
             if left := _plus(total, entry.interruptions, sign=sign):

@@ -149,3 +149,19 @@ def test_who_is_forgotten_is_not_counted_any_more() -> None:
     for number in range(MAX_JOBS + 5):
         book.learn(f"job-{number}", spec, Overheads(), rate(("x", 1, 1.0)))
     assert book.known_interruptions("x", spec) == {"x": Interruptions(MAX_JOBS, float(MAX_JOBS))}
+
+
+def test_taking_in_the_jobs_of_a_large_pool_adds_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = 0
+
+    def count(first: Launches, second: Launches) -> Launches:
+        nonlocal added
+        added += 1
+        return merged(first, second)
+
+    monkeypatch.setattr(pools, "merged", count)
+    book, spec = PoolBook(), make_spec()
+    for number in range(300):
+        book.learn(f"job-{number}", spec, FAST)
+        book.known(f"job-{number}", spec)
+    assert added <= 2 * 300
