@@ -7,9 +7,12 @@ so that an older operator can read what a newer one wrote; what it cannot read a
 """
 
 import dataclasses
+import functools
+import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -22,9 +25,7 @@ T = TypeVar("T")
 
 _CONDITION_TYPES: Final = frozenset(ConditionType)
 _PHASES: Final = frozenset(Phase)
-
-_FIELDS: dict[type[Any], tuple[tuple[str, str, Any, bool], ...]] = {}
-"""Name, key, type and whether required, of every field; type hints are slow to resolve."""
+_CONDITION_STATUS: Final = {True: "True", False: "False", None: "Unknown"}
 
 
 class StatusUnreadable(ValueError):
@@ -46,16 +47,22 @@ def status_from_json(value: Mapping[str, Any] | None) -> JobStatus:
     if isinstance(conditions := known.get("conditions"), list):
         others = foreign_conditions(known)
         known["conditions"] = [condition for condition in conditions if condition not in others]
-    if known.get("phase") not in _PHASES:
+    if str(known.get("phase")) not in _PHASES:
         known.pop("phase", None)  # derived anew by every look
-    return _decode_dataclass(JobStatus, known, "status")
+    try:
+        status: JobStatus = _decode_dataclass(JobStatus, known)
+    except _Wrong as wrong:
+        raise StatusUnreadable(f"status{wrong.path}: {wrong.what}") from wrong
+    return status
 
 
 def foreign_conditions(value: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     """Conditions that other controllers, or a newer version, keep on the job: not ours to read or drop."""
     conditions = (value or {}).get("conditions")
     items = conditions if isinstance(conditions, list) else []
-    return [item for item in items if isinstance(item, Mapping) and item.get("type") not in _CONDITION_TYPES]
+    return [
+        item for item in items if isinstance(item, Mapping) and str(item.get("type")) not in _CONDITION_TYPES
+    ]
 
 
 def format_time(value: datetime) -> str:
@@ -76,98 +83,160 @@ def camel(name: str) -> str:
     return head + "".join("UID" if part == "uid" else "ID" if part == "id" else part.title() for part in tail)
 
 
-def _fields(cls: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
-    if cls not in _FIELDS:
-        hints = typing.get_type_hints(cls)
-        _FIELDS[cls] = tuple(
-            (
-                field.name,
-                camel(field.name),
-                hints[field.name],
-                field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
-            )
-            for field in dataclasses.fields(cls)
+def _once(work: Callable[[Any], T]) -> Callable[[Any], T]:
+    """`functools.cache` for a function of a type, which mypy holds for unhashable."""
+    return functools.cache(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """How a field of a dataclass is written and read."""
+
+    name: str
+    key: str
+    decode: Callable[[Any], Any]
+    is_required: bool
+    absent: Any
+    """What a required field is when its key is not there; `_REFUSED` if it then cannot be read."""
+
+
+_REFUSED: Final = object()
+_UNSET: Final = (None, "", ())
+
+
+class _Wrong(Exception):
+    """What is wrong, and where, from the value that is being read: `path` grows on the way out."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path = ""
+
+    def within(self, step: str) -> "_Wrong":
+        self.path = step + self.path
+        return self
+
+
+# Every look reads a whole status and most write one: what the types say is worked out once for each.
+@_once
+def _fields(cls: type[Any]) -> tuple[_Field, ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        _Field(
+            field.name,
+            camel(field.name),
+            _decode_condition_status
+            if cls is Condition and field.name == "status"
+            else _decoder(hints[field.name]),
+            is_required=field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+            absent=_absent(hints[field.name]),
         )
-    return _FIELDS[cls]
+        for field in dataclasses.fields(cls)
+    )
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return format_time(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _encode_dataclass(value)
-    return value
+def _absent(hint: Any) -> Any:
+    if type(None) in typing.get_args(hint):
+        return None
+    if hint is str:
+        return ""
+    return () if typing.get_origin(hint) is tuple else _REFUSED
 
 
 def _encode_dataclass(value: Any) -> dict[str, Any]:
     encoded: dict[str, Any] = {}
-    for name, key, _, _ in _fields(type(value)):
-        item = getattr(value, name)
-        if isinstance(value, Condition) and name == "status":
-            encoded[key] = {True: "True", False: "False", None: "Unknown"}[item]
-        elif item is not None and item != "" and item != ():
-            encoded[key] = _encode(item)
-    return {key: item for key, item in encoded.items() if item != {}}
+    for field in _fields(type(value)):
+        item = getattr(value, field.name)
+        if field.decode is _decode_condition_status:
+            encoded[field.key] = _CONDITION_STATUS[item]
+        elif item or item not in _UNSET:
+            found = _encoder(type(item))(item)
+            if found != {}:
+                encoded[field.key] = found
+    return encoded
 
 
-def _decode(hint: Any, value: Any, path: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
-        return _decode(inner, value, path)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise StatusUnreadable(f"{path}: expected a list, found {type(value).__name__}")
-        item_hint = typing.get_args(hint)[0]
-        return tuple(_decode(item_hint, item, f"{path}[{i}]") for i, item in enumerate(value))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, Mapping):
-            raise StatusUnreadable(f"{path}: expected an object, found {type(value).__name__}")
-        return _decode_dataclass(hint, value, path)
-    return _decode_scalar(hint, value, path)
+def _encode_tuple(value: tuple[Any, ...]) -> list[Any]:
+    return [_encoder(type(item))(item) for item in value]
 
 
-def _decode_scalar(hint: Any, value: Any, path: str) -> Any:
-    try:
-        if hint is datetime:
-            return parse_time(value)
-        if hint is Decimal:
-            return Decimal(value)
-        if hint is float:
-            return float(value)
-        if isinstance(hint, type) and issubclass(hint, Enum):
-            return hint(value)
-    except (ValueError, TypeError, InvalidOperation) as error:
-        raise StatusUnreadable(f"{path}: {error}") from error
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise StatusUnreadable(f"{path}: expected {hint.__name__}, found {type(value).__name__}")
+def _same(value: Any) -> Any:
     return value
 
 
-def _decode_dataclass(cls: type[T], value: Mapping[str, Any], path: str) -> T:
+@_once
+def _encoder(cls: type[Any]) -> Callable[[Any], Any]:
+    if issubclass(cls, Enum):
+        return operator.attrgetter("value")
+    if issubclass(cls, datetime):
+        return format_time
+    if issubclass(cls, Decimal):
+        return "{:f}".format
+    if issubclass(cls, float):
+        return lambda value: round(value, 3)
+    if issubclass(cls, tuple):
+        return _encode_tuple
+    return _encode_dataclass if dataclasses.is_dataclass(cls) else _same
+
+
+@_once
+def _decoder(hint: Any) -> Callable[[Any], Any]:
+    """Of JSON to what the type says; it raises `_Wrong`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = (each for each in arguments if each is not type(None))
+        decode = _decoder(inner)
+        return lambda value: None if value is None else decode(value)
+    if origin is tuple:
+        return functools.partial(_decode_tuple, _decoder(arguments[0]))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return functools.partial(_decode_dataclass, hint)
+    if hint in (datetime, Decimal, float) or issubclass(hint, Enum):
+        return functools.partial(_decode_text, parse_time if hint is datetime else hint)
+    return functools.partial(_decode_scalar, hint)
+
+
+def _decode_condition_status(value: Any) -> bool | None:
+    return {"True": True, "False": False}.get(str(value))
+
+
+def _decode_tuple(decode: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise _Wrong(f"expected a list, found {type(value).__name__}")
+    found: list[Any] = []
+    try:
+        for item in value:
+            found.append(decode(item))
+    except _Wrong as wrong:
+        raise wrong.within(f"[{len(found)}]") from None
+    return tuple(found)
+
+
+def _decode_text(parse: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return parse(value)
+    except (ValueError, TypeError, InvalidOperation) as error:
+        raise _Wrong(str(error)) from error
+
+
+def _decode_scalar(hint: type[Any], value: Any) -> Any:
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise _Wrong(f"expected {hint.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _decode_dataclass(cls: type[Any], value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _Wrong(f"expected an object, found {type(value).__name__}")
     arguments: dict[str, Any] = {}
-    for name, key, hint, required in _fields(cls):
-        if cls is Condition and name == "status":
-            arguments[name] = {"True": True, "False": False}.get(str(value.get(key)))
-        elif key in value:
-            arguments[name] = _decode(hint, value[key], f"{path}.{key}")
-        elif required:
-            if type(None) in typing.get_args(hint):
-                arguments[name] = None
-            elif hint is str:
-                arguments[name] = ""
-            elif typing.get_origin(hint) is tuple:
-                arguments[name] = ()
-            else:
-                raise StatusUnreadable(f"{path}.{key}: missing")
+    for field in _fields(cls):
+        if field.key in value:
+            try:
+                arguments[field.name] = field.decode(value[field.key])
+            except _Wrong as wrong:
+                raise wrong.within(f".{field.key}") from wrong.__cause__
+        elif field.is_required:
+            if field.absent is _REFUSED:
+                raise _Wrong("missing").within(f".{field.key}")
+            arguments[field.name] = field.absent
     return cls(**arguments)
