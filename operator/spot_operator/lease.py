@@ -50,12 +50,14 @@ class Elector:
         *,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
+        looks_per_renewal: int = LOOKS_PER_RENEWAL,
     ) -> None:
         self._store = store
         self._identity = identity
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
+        self._look_seconds = settings.retry_seconds / looks_per_renewal
         self._leading_until = float("-inf")
         self._is_released = False
         self._seen: tuple[str, str] | None = None
@@ -73,9 +75,8 @@ class Elector:
 
     def _until_next_look(self) -> float:
         """Of a stand-by: not later than when the record that it saw last becomes stale."""
-        period = self._settings.retry_seconds / LOOKS_PER_RENEWAL
         rest = self._stale_at - self._monotonic()
-        return min(period, rest) if rest > 0 else period
+        return min(self._look_seconds, rest) if rest > 0 else self._look_seconds
 
     async def hold(self) -> None:
         """Renew for ever.

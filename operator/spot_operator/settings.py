@@ -42,7 +42,7 @@ class LeaseSettings:
     """Seconds after its last successful renewal that the leader goes on acting; must be less than
     the duration, so that it has stopped before another begins."""
     retry_seconds: float = 2.0
-    """Seconds between renewals; a stand-by looks four times as often."""
+    """Seconds between renewals; a stand-by looks eight times as often."""
 
     def __post_init__(self) -> None:
         if not self.retry_seconds < self.renew_deadline_seconds < self.duration_seconds:

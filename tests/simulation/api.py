@@ -7,7 +7,6 @@ to the listeners in order; what they and callers get is theirs to change.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -30,6 +29,15 @@ def format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def copied(value: Any) -> Any:
+    """JSON shares nothing with its copy; `copy.deepcopy` takes five times as long to say so."""
+    if isinstance(value, dict):
+        return {key: copied(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [copied(each) for each in value]
+    return value
+
+
 class Api:
     def __init__(self, now: Callable[[], datetime], rng: random.Random) -> None:
         self._now, self._rng = now, rng
@@ -49,7 +57,7 @@ class Api:
         return [each for (kind, _, _), each in self._objects.items() if kind == plural]
 
     def create(self, plural: str, body: Mapping[str, Any], namespace: str = "") -> Object:
-        created: Object = copy.deepcopy(dict(body))
+        created: Object = copied(dict(body))
         metadata = created.setdefault("metadata", {})
         name = metadata.get("name") or metadata.get("generateName", "") + f"{self._rng.getrandbits(32):08x}"
         if (plural, namespace, name) in self._objects:
@@ -161,9 +169,9 @@ class Api:
         if body["metadata"].get("resourceVersion") != found["metadata"]["resourceVersion"]:
             raise Refusal(409, "Conflict", f'{plural} "{name}": the object has been modified')
         if subresource == "status":
-            found["status"] = copy.deepcopy(body["status"])
+            found["status"] = copied(body["status"])
         else:
-            found["spec"] = copy.deepcopy(body["spec"])
+            found["spec"] = copied(body["spec"])
         self._changed("MODIFIED", plural, found)
         return found
 

@@ -7,7 +7,6 @@ arrived or not.
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any, cast
 
 import aiohttp
 
-from simulation.api import Api, Object
+from simulation.api import Api, Object, copied
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.kube import Kube, KubeError
@@ -107,6 +106,7 @@ class OperatorProcess:
             SETTINGS.lease,
             clock=self._now,
             monotonic=self._time,
+            looks_per_renewal=1,  # most of all that happens would be looks of a stand-by
         )
 
     @property
@@ -180,7 +180,7 @@ class OperatorProcess:
             delay = rng.uniform(1, SLOWEST_SECONDS)
         due = max(now + delay, self._streams.get(plural, 0.0) + 1e-6)  # two at one time have no order
         self._streams[plural] = due
-        seen = copy.deepcopy(changed)
+        seen = copied(changed)
         loop = asyncio.get_running_loop()
         for again in range(2 if rng.random() < 0.05 else 1):
             loop.call_at(due + again * 1e-7, self._deliver, kind, plural, seen)

@@ -199,5 +199,7 @@ def play(schedule: Schedule) -> Result:
 
 
 def play_seed(seed: int) -> Result:
+    # What an earlier run has left must not end within this one; modules are not looked through each time.
     gc.collect()
+    gc.freeze()
     return play(schedules.draw(seed))
