@@ -235,7 +235,8 @@ class OperatorProcess:
         self._check_leads(method, path)
         if method == "DELETE" and not (body or {}).get("preconditions", {}).get("uid"):
             self._complain(f"{method} {path} does not say which object it means")
-        await asyncio.sleep(max(0.0, self.stalled_until - self._time()))
+        if self.stalled_until > self._time():
+            await asyncio.sleep(self.stalled_until - self._time())
         await asyncio.sleep(rng.uniform(0.001, 0.02))
         if self._weather.is_down:
             await asyncio.sleep(rng.choice([0.01, 5.0]))
