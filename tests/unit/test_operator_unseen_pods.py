@@ -131,6 +131,7 @@ async def test_a_pod_that_a_deletion_does_not_find_is_gone(code: int, is_present
     """What answers 409 may be a webhook that keeps it."""
     cluster = await watched()
     cluster.job = {**cluster.job, "spec": cluster.job["spec"] | {"suspend": True}}
+    cluster.job["metadata"] = cluster.job["metadata"] | {"generation": 2}
     cluster.core.hear_job(with_version(cluster.job, "90"))
     send = cluster._send
 
