@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,14 +120,17 @@ class Lab:
 
         await self.wait("the operator to have nothing to do", is_so, seconds=seconds)
 
-    async def wait_until_noted(self, collection: str, *, seconds: float = 180) -> None:
-        """Until the status of every job says that it runs; in a rush of launches that comes later."""
+    async def wait_until_noted(self, collection: str, *, seconds: float = 420) -> None:
+        """Until every status says that the job runs, and how long its launch took.
+
+        In a rush of launches the first comes later. The second comes, where no trainer reports, with the
+        first look at a pod that has run for a minute: a write a job, which is no part of what follows.
+        """
 
         async def is_so() -> bool:
-            jobs = await self.api.items(collection)
-            return all((job.get("status") or {}).get("phase") == "Running" for job in jobs)
+            return all(_is_noted(job) for job in await self.api.items(collection))
 
-        await self.wait("all jobs to be noted as running", is_so, seconds=seconds, period=2)
+        await self.wait("all launches to be noted", is_so, seconds=seconds, period=5)
         await self.wait_until_settled()
 
     async def remove_all(self, namespace: str, collection: str) -> None:
@@ -216,6 +219,12 @@ def open_place(progress: Progress) -> Iterator[Place]:
             fake.wait()
     # After a failure the logs stay, where `Cluster.down` leaves them.
     remove_tree(cluster.paths.data)
+
+
+def _is_noted(job: Mapping[str, Any]) -> bool:
+    status = job.get("status") or {}
+    pods = (status.get("gang") or {}).get("pods") or [{}]
+    return status.get("phase") == "Running" and all("workingTime" in pod for pod in pods)
 
 
 def _audit_log(paths: ClusterPaths) -> Path:
