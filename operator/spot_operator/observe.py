@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
+from spot_operator.api.effective import parse_spec
 from spot_operator.decide.fates import is_terminal
 from spot_operator.decide.signals import has_stop_signal, looks_dead
 from spot_operator.kube import EVENTS, JOBS, NODE_CLAIMS, NODES, PODS, Kube, KubeError, NotFound
@@ -33,7 +34,6 @@ from spot_operator.model import (
 )
 from spot_operator.names import CONTROLLER_NAME, LABEL_JOB_UID, JobKey
 from spot_operator.node_cache import Gone, NodeCache
-from spot_operator.parsed_specs import ParsedSpecs
 from spot_operator.pod_book import PodBook
 from spot_operator.policy import Interruptions
 from spot_operator.pools import PoolBook
@@ -95,7 +95,6 @@ class Observer:
         self._status_ca = status_ca
         self._clock = clock
         self._pools = PoolBook()
-        self._specs = ParsedSpecs()
         self._reports_since: datetime | None = None
 
     async def job(self, key: JobKey) -> dict[str, Any] | None:
@@ -124,7 +123,7 @@ class Observer:
         created = time_of(metadata["creationTimestamp"])
         if created is None:
             raise ValueError(f"creationTimestamp={metadata['creationTimestamp']!r} is no time")
-        spec = self._specs.get(job, created)
+        spec = parse_spec(job.get("spec") or {}, namespace=namespace, name=name, created=created)
         status = status_from_json(job.get("status"))
         trainer = spec.trainer_container if isinstance(spec, JobSpec) else None
         pods = await self._pods(namespace, uid, trainer, known_pods)
