@@ -62,7 +62,7 @@ bench-plugin: setup ## Time 1,000 simulated runs of a 48 h job (BENCH_FLAGS=--ru
 bench-trace: prepare ## Run 20 jobs with deadlines under a replayed spot market (11 minutes; skips without ../shared/traces)
 	@PYTHONPATH=bench:hack:operator:trainer $(PYTHON) -m trace_bench $(BENCH_FLAGS)
 
-bench-operator: prepare ## Measure the operator beside the Job controller (25 minutes; BENCH_FLAGS=--jobs 100)
+bench-operator: prepare ## Measure the operator beside the Job controller (30 minutes; BENCH_FLAGS=--jobs 100)
 	@PYTHONPATH=bench:hack:operator:trainer $(PYTHON) -m operator_bench $(BENCH_FLAGS)
 
 check: setup ## Lint, format, types, import contracts

@@ -1,4 +1,4 @@
-"""Every label, annotation, condition, reason and cause that the operator reads or writes.
+"""Every label, annotation, condition, reason and cause that the operator reads or writes, and a job's key.
 
 Invariant: no bare string of these kinds stands anywhere else in the package, so that a
 rename is one line and a typo is a type error.

@@ -1,6 +1,9 @@
 """What watches and lists said last of the jobs' pods, and which pod belongs to which job.
 
-Invariant: bounded; of a pod that is there no more, the last that was seen of it stays for the verdict.
+Hints for waking the right job at once, for looks that need no read, and for answering a progress report in
+milliseconds. Invariants: nothing that runs is stopped on their word alone: the look that would reads first;
+of a pod that is there no more, the last that was seen of it stays for the verdict; what is remembered of
+ended ones is bounded.
 """
 
 from collections import OrderedDict

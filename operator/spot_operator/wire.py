@@ -107,14 +107,10 @@ _UNSET: Final = (None, "", ())
 class _Wrong(Exception):
     """What is wrong, and where, from the value that is being read: `path` grows on the way out."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, path: str = "") -> None:
         super().__init__(what)
         self.what = what
-        self.path = ""
-
-    def within(self, step: str) -> "_Wrong":
-        self.path = step + self.path
-        return self
+        self.path = path
 
 
 # Every look reads a whole status and most write one: what the types say is worked out once for each.
@@ -192,7 +188,7 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return functools.partial(_decode_dataclass, hint)
     if hint in (datetime, Decimal, float) or issubclass(hint, Enum):
-        return functools.partial(_decode_text, parse_time if hint is datetime else hint)
+        return functools.partial(_decode_parsed, parse_time if hint is datetime else hint)
     return functools.partial(_decode_scalar, hint)
 
 
@@ -208,11 +204,12 @@ def _decode_tuple(decode: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
         for item in value:
             found.append(decode(item))
     except _Wrong as wrong:
-        raise wrong.within(f"[{len(found)}]") from None
+        wrong.path = f"[{len(found)}]{wrong.path}"
+        raise
     return tuple(found)
 
 
-def _decode_text(parse: Callable[[Any], Any], value: Any) -> Any:
+def _decode_parsed(parse: Callable[[Any], Any], value: Any) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, InvalidOperation) as error:
@@ -234,9 +231,10 @@ def _decode_dataclass(cls: type[Any], value: Any) -> Any:
             try:
                 arguments[field.name] = field.decode(value[field.key])
             except _Wrong as wrong:
-                raise wrong.within(f".{field.key}") from wrong.__cause__
+                wrong.path = f".{field.key}{wrong.path}"
+                raise
         elif field.is_required:
             if field.absent is _REFUSED:
-                raise _Wrong("missing").within(f".{field.key}")
+                raise _Wrong("missing", f".{field.key}")
             arguments[field.name] = field.absent
     return cls(**arguments)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spot_operator.kube import AlreadyExists, Conflict, Unreachable
-from spot_operator.lease import Elector, LostLease
+from spot_operator.lease import LOOKS_PER_RENEWAL, Elector, LostLease
 from spot_operator.settings import LeaseSettings
 
 pytestmark = pytest.mark.looptime
@@ -50,7 +50,9 @@ class ScriptedStore:
         return self._lease()
 
 
-def make_elector(store: ScriptedStore, identity: str) -> Elector:
+def make_elector(
+    store: ScriptedStore, identity: str, *, looks_per_renewal: int = LOOKS_PER_RENEWAL
+) -> Elector:
     start = datetime(2026, 11, 23, tzinfo=UTC)
 
     def monotonic() -> float:
@@ -62,6 +64,7 @@ def make_elector(store: ScriptedStore, identity: str) -> Elector:
         SETTINGS,
         clock=lambda: start + timedelta(seconds=monotonic()),
         monotonic=monotonic,
+        looks_per_renewal=looks_per_renewal,
     )
 
 
@@ -91,17 +94,24 @@ async def test_dead_leader_is_replaced_within_the_duration_and_one_retry() -> No
     assert store.spec["leaseTransitions"] == 1
 
 
-async def test_a_leader_that_renewed_and_died_is_replaced_a_fraction_of_a_retry_after_the_duration() -> None:
+@pytest.mark.parametrize(("looks_per_renewal", "most_late"), [(LOOKS_PER_RENEWAL, 1 / 8), (2, 1 / 2)])
+async def test_a_leader_that_renewed_and_died_is_replaced_a_fraction_of_a_retry_after_the_duration(
+    looks_per_renewal: int, most_late: float
+) -> None:
     store = ScriptedStore()
-    dying, second = make_elector(store, "a"), make_elector(store, "b")
+    dying = make_elector(store, "a")
+    second = make_elector(store, "b", looks_per_renewal=looks_per_renewal)
     await dying.acquire()
-    holding, waiting = asyncio.create_task(dying.hold()), asyncio.create_task(second.acquire())
-    await asyncio.sleep(5 * SETTINGS.retry_seconds + 0.001)  # just after a renewal
+    holding = asyncio.create_task(dying.hold())
+    await asyncio.sleep(0.2 * SETTINGS.retry_seconds)  # looks and renewals are not in step
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.sleep(4.8 * SETTINGS.retry_seconds + 0.001)  # just after a renewal
     holding.cancel()
     died = asyncio.get_running_loop().time()
     await waiting
     waited = asyncio.get_running_loop().time() - died
-    assert waited <= SETTINGS.duration_seconds + SETTINGS.retry_seconds / 4
+    late = (waited - SETTINGS.duration_seconds) / SETTINGS.retry_seconds
+    assert most_late / 4 < late <= most_late
 
 
 async def test_released_lease_is_taken_at_the_next_look() -> None:

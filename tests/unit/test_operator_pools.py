@@ -1,5 +1,6 @@
 """Jobs of one pool share what they have measured; those of another do not."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from spot_operator.policy import Interruptions, Launches
 from spot_operator.pools import MAX_JOBS, PoolBook
 from spot_operator.testing import make_spec
 
+KINDS = ("spot", "on_demand")
 SLOW = Overheads(spot=Launches().and_one(300.0))
 FAST = Overheads(spot=Launches().and_one(20.0), on_demand=Launches().and_one(90.0))
 
@@ -42,20 +44,26 @@ def test_a_job_is_counted_once_with_what_it_says_last() -> None:
     assert book.known("b", spec) == FAST
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 500)), min_size=1, max_size=12))
-def test_what_is_known_is_what_adding_all_others_gives(seen: list[tuple[str, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(KINDS), st.integers(1, 500)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_is_known_is_what_adding_all_others_gives(seen: list[tuple[str, str, int]]) -> None:
     book, spec = PoolBook(), make_spec()
     every: dict[str, Overheads] = {}
-    for uid, taken in seen:
+    for uid, kind, taken in seen:
         before = every.get(uid, Overheads())
-        every[uid] = replace(before, spot=before.spot.and_one(float(taken)))
+        every[uid] = replace(before, **{kind: getattr(before, kind).and_one(float(taken))})
         book.learn(uid, spec, every[uid])
-        for asked in "abcx":
-            own = every.get(asked, Overheads()).spot
+        for asked, of in itertools.product("abcx", KINDS):
+            own = getattr(every.get(asked, Overheads()), of)
             want = own
             for other, overheads in every.items():
-                want = want if other == asked else merged(want, overheads.spot)
-            assert merged(own, book.known(asked, spec).spot) == want
+                want = want if other == asked else merged(want, getattr(overheads, of))
+            assert merged(own, getattr(book.known(asked, spec), of)) == want
 
 
 def test_the_book_is_bounded() -> None:

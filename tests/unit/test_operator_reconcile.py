@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from scripted_api import JOB, KEY, NEW, POD, Cluster, Json, Stubborn, make_core
@@ -26,6 +27,22 @@ async def test_the_first_look_at_a_new_job_reads_nothing() -> None:
     core.hear_job(NEW)
     await core.reconciler.reconcile(KEY)
     assert cluster.calls == ["PUT status", "POST pods"]
+
+
+async def test_where_nothing_else_is_said_a_run_is_named_after_its_job() -> None:
+    cluster = Cluster()
+    core, send, sent = make_core(cluster), cluster._send, []
+
+    async def listen(method: str, path: str, query: Mapping[str, str] | None, body: Json | None) -> Any:
+        sent.append(body)
+        return await send(method, path, query, body)
+
+    cluster._send = listen  # type: ignore[method-assign]
+    core.hear_job(NEW)
+    await core.reconciler.reconcile(KEY)
+    (pod,) = (body for body in sent if body is not None and "containers" in body["spec"])
+    environment = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
+    assert environment["SPOT_RUN_ID"] == "team/digits"
 
 
 async def test_what_a_watch_says_of_a_new_job_counts_once_and_only_if_a_write_confirms_it() -> None:

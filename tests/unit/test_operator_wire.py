@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spot_operator.model import Condition, JobStatus
+from spot_operator.model import Condition, Cost, JobStatus
 from spot_operator.names import ConditionType
 from spot_operator.testing import make_gang, make_status
 from spot_operator.wire import StatusUnreadable, status_from_json, status_to_json
@@ -82,6 +82,8 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("gang.pods.0", "x", "status.gang.pods[0]: expected an object, found str"),
         ("gang.pods.0.name", 3, "status.gang.pods[0].name: expected str, found int"),
         ("gang.createdTime", "2026-11-27T12:00:00", "status.gang.createdTime: time without an offset"),
+        ("gang.createdTime", 3, "status.gang.createdTime: fromisoformat: argument must be str"),
+        ("cost", {"spent": "much"}, "status.cost.spent: "),
         ("gang.capacityType", "Borrowed", "status.gang.capacityType: 'Borrowed' is not a valid CapacityType"),
         (
             "cost",
@@ -94,6 +96,19 @@ def test_what_cannot_be_read_is_named_by_its_path(path: str, value: Any, complai
     with pytest.raises(StatusUnreadable) as raised:
         status_from_json(_with(path, value))
     assert str(raised.value).startswith(complaint)
+
+
+def test_of_a_list_the_item_is_named() -> None:
+    status = status_to_json(make_status(gang=make_gang()))
+    status["gang"]["pods"].append({"name": 3})
+    with pytest.raises(StatusUnreadable, match=r"^status\.gang\.pods\[1\]\.name: expected str"):
+        status_from_json(status)
+
+
+def test_numbers_are_written_for_people() -> None:
+    cost = Cost(spot_node_seconds=1.23456, spent=Decimal("1E+5"))
+    written = status_to_json(JobStatus(cost=cost))["cost"]
+    assert (written["spotNodeSeconds"], written["spent"]) == (1.235, "100000")
 
 
 def test_a_required_field_that_is_missing_is_named() -> None:
