@@ -22,6 +22,8 @@ _GIB = 2**30
 async def measure(lab: Lab, num_suspended: int) -> list[Measure]:
     """Beside the running jobs that are there already."""
     namespace, collection = sides.ours().namespace, sides.ours().collection
+    # Pods that were replaced a moment ago are no unchanging jobs.
+    await lab.wait_until_noted(collection)
     say(f"{num_suspended} suspended jobs beside {lab.num_jobs} running ones")
     await lab.api.create_all(
         (collection, manifests.spot_job(f"idle-{n:05}", namespace, suspend=True))
