@@ -45,19 +45,21 @@ def test_what_was_written_is_read_back(status: JobStatus) -> None:
     assert status_from_json(status_to_json(status)) == status
 
 
-@pytest.mark.parametrize("status", [True, False, None])
-def test_a_condition_says_what_it_is_in_kubernetes_words(status: bool | None) -> None:
+@pytest.mark.parametrize("value", [True, False, None])
+def test_a_condition_is_written_in_kubernetes_words_and_read_back(value: bool | None) -> None:
     since = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
     condition = Condition(
         type=ConditionType.DEADLINE_AT_RISK,
-        status=status,
+        status=value,
         reason="Late",
         message="by far",
         last_transition_time=since,
         observed_generation=1,
     )
-    (written,) = status_to_json(JobStatus(conditions=(condition,)))["conditions"]
-    assert written["status"] == {True: "True", False: "False", None: "Unknown"}[status]
+    status = JobStatus(conditions=(condition,))
+    assert status_from_json(status_to_json(status)).conditions == (condition,)
+    (written,) = status_to_json(status)["conditions"]
+    assert written["status"] == {True: "True", False: "False", None: "Unknown"}[value]
     assert written["lastTransitionTime"] == "2026-11-27T12:00:00Z"
 
 

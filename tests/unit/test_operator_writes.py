@@ -11,10 +11,8 @@ from spot_operator.act import Actor
 from spot_operator.credentials import Credentials
 from spot_operator.kube import JOBS, PODS, Kube, NotLeading
 from spot_operator.leadership import LeaderLabel
-from spot_operator.model import Condition, CreatePod
-from spot_operator.names import ConditionType
-from spot_operator.testing import JOB_UID, NOW, make_status
-from spot_operator.wire import status_from_json, status_to_json
+from spot_operator.model import CreatePod
+from spot_operator.testing import JOB_UID, NOW
 
 Json = Mapping[str, Any]
 Answer = tuple[int, Json]
@@ -78,20 +76,6 @@ async def test_a_new_leader_takes_the_label_from_whoever_still_has_it() -> None:
     patched = [(path.rpartition("/")[2], body) for method, path, body in kube.sent if method == "PATCH"]
     labels = {name: (body or {})["metadata"]["labels"]["spottraining.io/leader"] for name, body in patched}
     assert labels == {"operator-0": None, "operator-1": "true"}
-
-
-@pytest.mark.parametrize("value", [True, False, None])
-def test_a_condition_is_read_back_as_it_was_written(value: bool | None) -> None:
-    condition = Condition(
-        type=ConditionType.CAPACITY_AVAILABLE,
-        status=value,
-        reason="Reason",
-        message="",
-        last_transition_time=NOW,
-        observed_generation=1,
-    )
-    status = make_status(conditions=(condition,))
-    assert status_from_json(status_to_json(status)).conditions == (condition,)
 
 
 async def test_a_webhook_that_does_not_answer_is_a_refusal_that_is_shown() -> None:
