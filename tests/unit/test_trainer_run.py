@@ -21,6 +21,7 @@ from spot_trainer import compare, contract
 from spot_trainer.contract import CapacityType, Environment, IfExists, OutcomeKind
 from spot_trainer.lineage import AttemptName, ClaimName
 from spot_trainer.notice import LISTENER
+from spot_trainer.state import CudaRandom
 from spot_trainer.store import Buffer, Store, StoreFull, StoreUnavailable
 from spot_trainer.testing import FakeClock, FaultyStore, MemoryStore, forget
 
@@ -219,6 +220,21 @@ def test_milestones_stay_beside_the_newest() -> None:
 def test_milestones_need_a_number_of_steps() -> None:
     with pytest.raises(contract.ContractError, match="keep_every_steps is 0"):
         spot.Run(keep_every_steps=0)
+
+
+def test_another_number_of_devices_costs_a_warning_and_not_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(torch.cuda, "device_count", lambda: 2)
+        elsewhere.setattr(CudaRandom, "state_dict", lambda _self: [torch.zeros(16, dtype=torch.uint8)] * 2)
+        assert Process(store, stop_at=5).run() == contract.ExitCode.STOPPED
+    capsys.readouterr()
+    assert Process(store).run() == 0
+    assert [each["message"] for each in events(capsys, "warning")] == [
+        f"device_count was 2 and is {torch.cuda.device_count()}: the run goes on, but not bit for bit"
+    ]
 
 
 def test_a_store_that_is_away_costs_a_warning(

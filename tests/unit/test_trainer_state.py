@@ -147,6 +147,18 @@ def test_an_object_that_cannot_load_is_named() -> None:
         State({"model": torch.nn.Linear(3, 2)}).restore(saved_state)
 
 
+@pytest.mark.parametrize(("now", "restored"), [(0, []), (1, [0]), (2, [0, 1]), (4, [0, 1])])
+def test_more_or_fewer_devices_get_the_generators_that_both_have(
+    now: int, restored: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_state = State({}).capture() | {"rng.cuda": [torch.tensor([0]), torch.tensor([1])]}
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: now)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda saved, device: found.append((int(saved), device)))
+    State({}).restore(saved_state)
+    assert found == [(device, device) for device in restored]
+
+
 def test_plain_values_need_the_wrapper() -> None:
     with pytest.raises(TypeError, match=r"best=float has no state_dict.*best=spot_trainer\.Values"):
         State({"best": 1.0})

@@ -85,16 +85,18 @@ class TorchRandom:
 
 
 class CudaRandom:
-    """PyTorch's generators of all visible CUDA devices; empty where there is none."""
+    """PyTorch's generators of all visible CUDA devices; empty where there is none.
+
+    Where there are more or fewer than at the save, those that both have are restored: like another
+    kind of device, which `describe_environment` tells, it costs equality bit for bit and not the run.
+    """
 
     def state_dict(self) -> Any:
         return torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
     def load_state_dict(self, state_dict: Any) -> None:
-        if len(state_dict) != len(self.state_dict()):
-            raise ValueError(f"saved on {len(state_dict)} CUDA devices, resumed on {len(self.state_dict())}")
-        if state_dict:
-            torch.cuda.set_rng_state_all(state_dict)
+        for device, saved in enumerate(state_dict[: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(saved, device)
 
 
 RNG_PREFIX = "rng."
@@ -158,6 +160,7 @@ def describe_environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device_count": torch.cuda.device_count(),
         "num_threads": torch.get_num_threads(),
         "world_size": 1,
     }
