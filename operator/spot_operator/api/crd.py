@@ -16,6 +16,7 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -27,6 +28,7 @@ from typing import Any, Final
 import yaml
 
 from spot_operator import model
+from spot_operator.api.rule import Rule
 from spot_operator.api.rules import NAME_RULES, RULES
 from spot_operator.api.spec import POD_TEMPLATE_MARK, Spec
 from spot_operator.names import GROUP, KIND, PLURAL, VERSION
@@ -109,13 +111,22 @@ def _structural(node: Schema, definitions: dict[str, Schema], *, name: str = "")
         out["additionalProperties"] = _structural(extra, definitions)
     if "items" in node:
         out |= {"items": _structural(node["items"], definitions), "x-kubernetes-list-type": "atomic"}
-    if rules := _rules_of(name):
-        out["x-kubernetes-validations"] = rules
+    for rule in _rules_of(name):
+        out = _with_rule(out, rule, rule.field.split(".") if rule.on_value else [])
     return out
 
 
-def _rules_of(name: str) -> list[dict[str, str]]:
-    return [rule.as_schema() for shape, rules in RULES.items() if shape.__name__ == name for rule in rules]
+def _rules_of(name: str) -> Iterator[Rule[Any]]:
+    return (rule for shape, rules in RULES.items() if shape.__name__ == name for rule in rules)
+
+
+def _with_rule(schema: Schema, rule: Rule[Any], path: list[str]) -> Schema:
+    """A copy with the rule at that path; the parts of the pod template are shared."""
+    if not path:
+        rules = schema.get("x-kubernetes-validations", [])
+        return schema | {"x-kubernetes-validations": [*rules, rule.as_schema()]}
+    fields = schema["properties"]
+    return schema | {"properties": fields | {path[0]: _with_rule(fields[path[0]], rule, path[1:])}}
 
 
 def status_schema() -> Schema:

@@ -18,15 +18,18 @@ class Rule(Generic[S]):
     field: str
     """The field at fault, relative to the object that the rule belongs to."""
     cel: str
+    """`self` is the object that the rule belongs to."""
     message: str
     holds: Callable[[S], bool] | None
     """None for a rule about a change, which only the API server can check."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
+    on_value: bool = False
+    """`self` in `cel` is the value of the field, and nothing is evaluated where it is not set.
+
+    Wherever a rule is about one field alone: all rules run again at every write of the status, and each
+    step into an object copies the types of all its fields, of which a pod has forty.
+    """
 
     def as_schema(self) -> dict[str, str]:
-        return {
-            "rule": self.cel,
-            "message": self.message,
-            "fieldPath": f".{self.field}",
-            "reason": self.reason,
-        }
+        where = {} if self.on_value else {"fieldPath": f".{self.field}"}
+        return {"rule": self.cel, "message": self.message} | where | {"reason": self.reason}

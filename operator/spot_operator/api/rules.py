@@ -38,8 +38,8 @@ NAME_RULES: Final = (
 _WAS_SUSPENDED: Final = "(has(oldSelf.suspend) && oldSelf.suspend)"
 
 
-def _matches(field: str, pattern: str) -> str:
-    return f"!has(self.{field}) || self.{field}.matches('^{pattern}$')"
+def _matches(pattern: str) -> str:
+    return f"self.matches('^{pattern}$')"
 
 
 def _is_like(pattern: str, value: str | None) -> bool:
@@ -55,21 +55,24 @@ def _unchanged(parent: str, field: str) -> str:
 _LATER: Final[tuple[Rule[api.Spec], ...]] = (
     Rule(
         field="numNodes",
-        cel="!has(self.numNodes) || self.numNodes <= 1",
+        cel="self <= 1",
+        on_value=True,
         message="more than one node is not supported yet; remove numNodes or set it to 1",
         holds=lambda s: s.num_nodes in (None, 1),
         reason="FieldValueForbidden",
     ),
     Rule(
         field="numProcPerNode",
-        cel="!has(self.numProcPerNode) || self.numProcPerNode == 1",
+        cel="self == 1",
+        on_value=True,
         message="only one process per node is supported yet; remove numProcPerNode or set it to 1",
         holds=lambda s: s.num_proc_per_node in (None, 1),
         reason="FieldValueForbidden",
     ),
     Rule(
         field="ttlSecondsAfterFinished",
-        cel="!has(self.ttlSecondsAfterFinished)",
+        cel="false",
+        on_value=True,
         message="deleting finished jobs is not supported yet; remove ttlSecondsAfterFinished",
         holds=lambda s: s.ttl_seconds_after_finished is None,
         reason="FieldValueForbidden",
@@ -89,7 +92,8 @@ _POLICY: Final[tuple[Rule[api.Spec], ...]] = (
 
 _MANAGED_BY: Final = Rule[api.Spec](
     field="managedBy",
-    cel=_matches("managedBy", DOMAIN_PATH),
+    cel=_matches(DOMAIN_PATH),
+    on_value=True,
     message="managedBy must be a domain and a path; write it like example.com/controller",
     holds=lambda s: _is_like(DOMAIN_PATH, s.managed_by),
 )
@@ -104,7 +108,7 @@ _CHANGES: Final[tuple[Rule[api.Spec], ...]] = (
     ),
     Rule(
         field="template",
-        cel=f"{_WAS_SUSPENDED} || self.template == oldSelf.template",
+        cel=f"self.template == oldSelf.template || {_WAS_SUSPENDED}",
         message="template can be changed only while the job is suspended; set suspend to true first",
         holds=None,
         reason="FieldValueForbidden",
@@ -112,8 +116,8 @@ _CHANGES: Final[tuple[Rule[api.Spec], ...]] = (
     Rule(
         field="numNodes",
         cel=(
-            f"{_WAS_SUSPENDED} || (has(self.numNodes) ? self.numNodes : 1) == "
-            "(has(oldSelf.numNodes) ? oldSelf.numNodes : 1)"
+            "(has(self.numNodes) ? self.numNodes : 1) == "
+            f"(has(oldSelf.numNodes) ? oldSelf.numNodes : 1) || {_WAS_SUSPENDED}"
         ),
         message="numNodes can be changed only while the job is suspended; set suspend to true first",
         holds=None,
@@ -122,8 +126,8 @@ _CHANGES: Final[tuple[Rule[api.Spec], ...]] = (
     Rule(
         field="checkpoint",
         cel=(
-            f"{_WAS_SUSPENDED} || ({_unchanged('.checkpoint', 's3')} && "
-            f"{_unchanged('.checkpoint', 'persistentVolumeClaim')})"
+            f"({_unchanged('.checkpoint', 's3')} && "
+            f"{_unchanged('.checkpoint', 'persistentVolumeClaim')}) || {_WAS_SUSPENDED}"
         ),
         message="the store can be changed only while the job is suspended; set suspend to true first",
         holds=None,
@@ -148,7 +152,8 @@ _CHECKPOINT: Final[tuple[Rule[api.Checkpoint], ...]] = (
     ),
     Rule(
         field="keepLast",
-        cel=f"!has(self.keepLast) || self.keepLast >= {MIN_KEEP_LAST}",
+        cel=f"self >= {MIN_KEEP_LAST}",
+        on_value=True,
         message=(
             f"keepLast must be at least {MIN_KEEP_LAST}: with 1, a damaged newest checkpoint "
             "would leave nothing to resume from"
@@ -157,7 +162,8 @@ _CHECKPOINT: Final[tuple[Rule[api.Checkpoint], ...]] = (
     ),
     Rule(
         field="runID",
-        cel=_matches("runID", RUN_ID),
+        cel=_matches(RUN_ID),
+        on_value=True,
         message="runID may have letters, digits and '.', '_', '-', '/' inside; write it like team-a/digits",
         holds=lambda c: _is_like(RUN_ID, c.run_id),
     ),
@@ -173,22 +179,22 @@ _CHECKPOINT: Final[tuple[Rule[api.Checkpoint], ...]] = (
 _S3: Final[tuple[Rule[api.S3], ...]] = (
     Rule(
         field="bucket",
-        cel=_matches("bucket", BUCKET),
+        cel=_matches(BUCKET),
+        on_value=True,
         message="a bucket name has 3 to 63 lower-case letters, digits, dots and hyphens, and no path",
         holds=lambda s: _is_like(BUCKET, s.bucket),
     ),
     Rule(
         field="prefix",
-        cel="!has(self.prefix) || (!self.prefix.startsWith('/') && !self.prefix.endsWith('/'))",
+        cel="!self.startsWith('/') && !self.endsWith('/')",
+        on_value=True,
         message="prefix must not begin or end with a slash; write it like team-a/digits",
         holds=lambda s: s.prefix is None or s.prefix == s.prefix.strip("/"),
     ),
     Rule(
         field="endpoint",
-        cel=(
-            "!has(self.endpoint) || self.endpoint == '' || "
-            "self.endpoint.startsWith('https://') || self.endpoint.startsWith('http://')"
-        ),
+        cel="self == '' || self.startsWith('https://') || self.startsWith('http://')",
+        on_value=True,
         message="endpoint must be a URL; write it like https://s3.example.com",
         holds=lambda s: not s.endpoint or s.endpoint.startswith(("https://", "http://")),
     ),
@@ -197,10 +203,8 @@ _S3: Final[tuple[Rule[api.S3], ...]] = (
 _CLAIM: Final[tuple[Rule[api.PersistentVolumeClaim], ...]] = (
     Rule(
         field="subPath",
-        cel=(
-            "!has(self.subPath) || "
-            "(!self.subPath.startsWith('/') && !self.subPath.split('/').exists(p, p == '..'))"
-        ),
+        cel="!self.startsWith('/') && !self.split('/').exists(p, p == '..')",
+        on_value=True,
         message="subPath must be a relative path without '..'; write it like team-a/digits",
         holds=lambda c: (
             c.sub_path is None or not (c.sub_path.startswith("/") or ".." in c.sub_path.split("/"))
@@ -231,7 +235,8 @@ _INTERVAL: Final[tuple[Rule[api.Interval], ...]] = (
 def _price_of(pool: str) -> Rule[Any]:
     return Rule(
         field="pricePerNodeHour",
-        cel=_matches("pricePerNodeHour", PRICE),
+        cel=_matches(PRICE),
+        on_value=True,
         message=f'pricePerNodeHour must be a decimal number as text; write it like "{pool}"',
         holds=lambda p: _is_like(PRICE, p.price_per_node_hour),
     )
@@ -295,8 +300,8 @@ _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
 _DEADLINE: Final[tuple[Rule[api.Deadline], ...]] = (
     Rule(
         field="finishBy",
-        cel="!has(self.finishBy) || "
-        "(self.finishBy.getFullYear() >= 2000 && self.finishBy.getFullYear() < 9999)",
+        cel="self.getFullYear() >= 2000 && self.getFullYear() < 9999",
+        on_value=True,
         message="the year must lie between 2000 and 9998; to have no deadline, remove deadline",
         holds=lambda d: d.finish_by is None or 2000 <= d.finish_by.year < 9999,
     ),
@@ -336,7 +341,8 @@ _FAILURE_RULE: Final[tuple[Rule[api.FailureRule], ...]] = (
 _EXIT_CODES: Final[tuple[Rule[api.OnExitCodes], ...]] = (
     Rule(
         field="values",
-        cel="self.values.size() > 0",
+        cel="self.size() > 0",
+        on_value=True,
         message="list at least one exit code from 1 to 255",
         holds=lambda c: bool(c.values),
         reason="FieldValueRequired",

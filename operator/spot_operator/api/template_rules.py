@@ -37,21 +37,23 @@ def _sets_reserved_env(spec: api.Spec) -> bool:
 
 
 _POD: Final = "self.template.spec"
-_TRAINER: Final = f"(has(self.trainerContainer) ? self.trainerContainer : {_POD}.containers[0].name)"
 _MOUNTED: Final = f"the operator mounts the checkpoint volume at {MOUNT_PATH}; mount yours elsewhere"
+_MOUNTS_ELSEWHERE: Final = (
+    "self.all(c, !has(c.volumeMounts) || "
+    f"c.volumeMounts.all(m, m.mountPath != '{MOUNT_PATH}' && !m.mountPath.startsWith('{MOUNT_PATH}/')))"
+)
 
 
-def _no_checkpoint_mount(field: str) -> str:
-    mounts = (
-        f"c.volumeMounts.all(m, m.mountPath != '{MOUNT_PATH}' && !m.mountPath.startsWith('{MOUNT_PATH}/'))"
-    )
-    return f"!has({_POD}.{field}) || {_POD}.{field}.all(c, !has(c.volumeMounts) || {mounts})"
+def _sets_none_of_ours(container: str) -> str:
+    ours = " && ".join(f"!e.name.startsWith('{prefix}')" for prefix in RESERVED_ENV)
+    return f"!has({container}.env) || {container}.env.all(e, {ours})"
 
 
 TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
     Rule(
         field="template.spec.containers",
-        cel=f"{_POD}.containers.size() > 0",
+        cel="self.size() > 0",
+        on_value=True,
         message="the template needs at least one container",
         holds=lambda s: len(s.template.spec.containers) > 0,
         reason="FieldValueRequired",
@@ -64,20 +66,23 @@ TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
     ),
     Rule(
         field="template.spec.restartPolicy",
-        cel=f"!has({_POD}.restartPolicy) || {_POD}.restartPolicy == 'Never'",
+        cel="self == 'Never'",
+        on_value=True,
         message="restartPolicy must be Never or unset, since the operator restarts the run itself",
         holds=lambda s: s.template.spec.restart_policy in (None, "Never"),
     ),
     Rule(
         field="template.spec.nodeName",
-        cel=f"!has({_POD}.nodeName)",
+        cel="self == ''",
+        on_value=True,
         message="nodeName bypasses the choice between spot and on-demand; use nodeSelector or affinity",
-        holds=lambda s: s.template.spec.node_name is None,
+        holds=lambda s: not s.template.spec.node_name,
         reason="FieldValueForbidden",
     ),
     Rule(
         field="template.spec.terminationGracePeriodSeconds",
-        cel=f"!has({_POD}.terminationGracePeriodSeconds) || {_POD}.terminationGracePeriodSeconds >= 1",
+        cel="self >= 1",
+        on_value=True,
         message="terminationGracePeriodSeconds must be at least 1, since the last checkpoint is made in it",
         holds=lambda s: (
             s.template.spec.termination_grace_period_seconds is None
@@ -86,23 +91,24 @@ TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
     ),
     Rule(
         field="template.spec.containers",
-        cel=_no_checkpoint_mount("containers"),
+        cel=_MOUNTS_ELSEWHERE,
+        on_value=True,
         message=_MOUNTED,
         holds=lambda s: not any(map(_mounts_checkpoints, s.template.spec.containers)),
         reason="FieldValueForbidden",
     ),
     Rule(
         field="template.spec.initContainers",
-        cel=_no_checkpoint_mount("initContainers"),
+        cel=_MOUNTS_ELSEWHERE,
+        on_value=True,
         message=_MOUNTED,
         holds=lambda s: not any(map(_mounts_checkpoints, s.template.spec.init_containers)),
         reason="FieldValueForbidden",
     ),
     Rule(
         field="template.spec.volumes",
-        cel=(
-            f"!has({_POD}.volumes) || {_POD}.volumes.all(v, !(v.name in ['spot-checkpoints', 'spot-status']))"
-        ),
+        cel=f"self.all(v, !(v.name in {list(RESERVED_VOLUMES)}))",
+        on_value=True,
         message="the operator adds volumes named spot-checkpoints and spot-status; rename yours",
         holds=lambda s: not any(v.name in RESERVED_VOLUMES for v in s.template.spec.volumes),
         reason="FieldValueForbidden",
@@ -110,9 +116,9 @@ TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
     Rule(
         field="template.spec.containers",
         cel=(
-            f"{_POD}.containers.all(c, c.name != {_TRAINER} || !has(c.env) || "
-            "c.env.all(e, !e.name.startsWith('SPOT_') && !e.name.startsWith('PET_') "
-            "&& !e.name.startsWith('KUBEFLOW_TRAINER_')))"
+            "has(self.trainerContainer) "
+            f"? {_POD}.containers.all(c, c.name != self.trainerContainer || {_sets_none_of_ours('c')}) "
+            f": {_POD}.containers.size() == 0 || {_sets_none_of_ours(f'{_POD}.containers[0]')}"
         ),
         message="the operator sets SPOT_*, PET_* and KUBEFLOW_TRAINER_* variables in the trainer container; "
         "rename yours",
