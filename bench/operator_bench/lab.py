@@ -128,7 +128,7 @@ class Lab:
         """
 
         async def is_so() -> bool:
-            return all(_is_noted(job) for job in await self.api.items(collection))
+            return all(is_noted(job) for job in await self.api.items(collection))
 
         await self.wait("all launches to be noted", is_so, seconds=seconds, period=5)
         await self.wait_until_settled()
@@ -221,10 +221,12 @@ def open_place(progress: Progress) -> Iterator[Place]:
     remove_tree(cluster.paths.data)
 
 
-def _is_noted(job: Mapping[str, Any]) -> bool:
+def is_noted(job: Mapping[str, Any]) -> bool:
+    """A job that has claimed its store is known to report, and its launch is over with its first report."""
     status = job.get("status") or {}
     pods = (status.get("gang") or {}).get("pods") or [{}]
-    return status.get("phase") == "Running" and all("workingTime" in pod for pod in pods)
+    is_measured = status.get("claims", False) or all("workingTime" in pod for pod in pods)
+    return status.get("phase") == "Running" and is_measured
 
 
 def _audit_log(paths: ClusterPaths) -> Path:

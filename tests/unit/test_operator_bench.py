@@ -8,6 +8,7 @@ import pytest
 
 from operator_bench.audit import AuditLog, creations, parse, waits
 from operator_bench.figures import percentile, share
+from operator_bench.lab import is_noted
 
 
 def line(**changes: Any) -> str:
@@ -62,3 +63,20 @@ def test_the_log_gives_each_whole_line_once(tmp_path: Path) -> None:
     path.write_text(whole + half + "\n")
     assert [request.verb for request in log.read()] == ["delete"]
     assert log.read() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [
+        ({}, False),
+        ({"phase": "Starting", "gang": {"pods": [{"workingTime": "2026-01-01T00:00:00Z"}]}}, False),
+        ({"phase": "Running", "gang": {"pods": [{"workingTime": "2026-01-01T00:00:00Z"}]}}, True),
+        ({"phase": "Running", "gang": {"pods": [{}]}}, False),
+        # Its next pod reports too, but nobody pretends that here: there is nothing more to note.
+        ({"phase": "Running", "claims": True, "gang": {"pods": [{}]}}, True),
+    ],
+)
+def test_a_job_is_noted_when_no_write_about_its_launch_is_to_come(
+    status: dict[str, Any], wanted: bool
+) -> None:
+    assert is_noted({"status": status}) is wanted
