@@ -82,8 +82,9 @@ class Settings:
     resync_seconds: float = 120.0
     """Seconds between full listings of jobs and nodes. Watches deliver changes at once, and one that
     lost some and begins anew causes a listing; this one heals what is lost unnoticed."""
-    workers: int = 8
-    """Jobs reconciled at the same time. Each waits mostly for the API server."""
+    workers: int = 20
+    """Jobs reconciled at the same time. Each waits mostly for the API server: of a busy one, two answers of
+    a tenth of a second each. Eight left it time in a rush of launches; priority and fairness is its own."""
     request_timeout_seconds: float = 15.0
     """Seconds after which any single API call is given up."""
     progress_write_seconds: float = 10.0
