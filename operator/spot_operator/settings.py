@@ -82,9 +82,10 @@ class Settings:
     resync_seconds: float = 120.0
     """Seconds between full listings of jobs and nodes. Watches deliver changes at once, and one that
     lost some and begins anew causes a listing; this one heals what is lost unnoticed."""
-    workers: int = 20
+    workers: int = 12
     """Jobs reconciled at the same time. Each waits mostly for the API server: of a busy one, two answers of
-    a tenth of a second each. Eight left it time in a rush of launches; priority and fairness is its own."""
+    a tenth of a second each. Eight left it time in a rush of launches; twenty look at a job so soon after
+    its pod was stopped that it needs another look at the end (bench/README.md)."""
     request_timeout_seconds: float = 15.0
     """Seconds after which any single API call is given up."""
     progress_write_seconds: float = 10.0
