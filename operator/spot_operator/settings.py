@@ -84,8 +84,8 @@ class Settings:
     lost some and begins anew causes a listing; this one heals what is lost unnoticed."""
     workers: int = 12
     """Jobs reconciled at the same time. Each waits mostly for the API server: of a busy one, two answers of
-    a tenth of a second each. Eight left it time in a rush of launches; twenty look at a job so soon after
-    its pod was stopped that it needs another look at the end (bench/README.md)."""
+    a tenth of a second each. Eight left it time in a rush of launches, and twenty were slower where a
+    thousand jobs were interrupted at once (bench/README.md)."""
     request_timeout_seconds: float = 15.0
     """Seconds after which any single API call is given up."""
     progress_write_seconds: float = 10.0
