@@ -17,6 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 ACCESS_KEY, SECRET_KEY = "test-key", "test-secret"
 START_SECONDS = 60.0
+PARTS = ("master", "volume", "filer", "s3")
+SOCKET = "/tmp/seaweedfs-{}-{}.sock"
+"""Made beside each port, at a place that can be chosen for some only; left behind after a kill."""
 
 
 class Weed:
@@ -25,8 +28,9 @@ class Weed:
     def __init__(self, binary: str, folder: Path, *, max_volumes: int = 20) -> None:
         """Holds up to `max_volumes` times 64 MB; what is deleted counts until it is compacted."""
         self._binary, self._folder, self._max_volumes = binary, folder, max_volumes
-        self._ports = _free_ports(4)
+        self._ports = _free_ports(len(PARTS))
         self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: list[str] = []
         identity = {
             "name": "test",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -51,13 +55,15 @@ class Weed:
 
     def start(self) -> None:
         master, volume, filer, s3 = self._ports
+        grpc = dict(zip(PARTS, _free_ports(len(PARTS)), strict=True))
+        self._sockets = [SOCKET.format(f"{part}-grpc", port) for part, port in grpc.items()]
+        self._sockets += [SOCKET.format(part, port) for part, port in zip(PARTS, self._ports, strict=True)]
         command = [
             self._binary, "server", f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}",
             # Its Iceberg catalog has a fixed port, which two servers on one machine would fight for.
             "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", f"-s3.config={self._folder / 's3.json'}",
-            f"-master.port.grpc={_free_ports(1)[0]}", f"-volume.port.grpc={_free_ports(1)[0]}",
-            f"-filer.port.grpc={_free_ports(1)[0]}", f"-s3.port.grpc={_free_ports(1)[0]}",
+            *(f"-{part}.port.grpc={port}" for part, port in grpc.items()),
             "-master.volumeSizeLimitMB=64", f"-volume.max={self._max_volumes}",
             "-s3.port.lance=0", "-master.telemetry=false",
         ]  # fmt: skip
@@ -69,6 +75,8 @@ class Weed:
             self._process.kill()
             self._process.wait()
             self._process = None
+            for path in self._sockets:
+                Path(path).unlink(missing_ok=True)
 
     def wait_until_ready(self, bucket: str) -> None:
         """Until the bucket exists and takes an object."""
