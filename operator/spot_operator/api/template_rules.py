@@ -73,10 +73,10 @@ TEMPLATE_RULES: Final[tuple[Rule[api.Spec], ...]] = (
     ),
     Rule(
         field="template.spec.nodeName",
-        cel="self == ''",
+        cel="false",
         on_value=True,
         message="nodeName bypasses the choice between spot and on-demand; use nodeSelector or affinity",
-        holds=lambda s: not s.template.spec.node_name,
+        holds=lambda s: s.template.spec.node_name is None,
         reason="FieldValueForbidden",
     ),
     Rule(
