@@ -17,11 +17,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import spot_trainer as spot
-from spot_trainer import compare, contract
+from spot_trainer import compare, contract, session
 from spot_trainer.contract import CapacityType, Environment, IfExists, OutcomeKind
 from spot_trainer.lineage import AttemptName, ClaimName
 from spot_trainer.notice import LISTENER
-from spot_trainer.state import CudaRandom
+from spot_trainer.state import CudaRandom, describe_environment
 from spot_trainer.store import Buffer, Store, StoreFull, StoreUnavailable
 from spot_trainer.testing import FakeClock, FaultyStore, MemoryStore, forget
 
@@ -222,18 +222,24 @@ def test_milestones_need_a_number_of_steps() -> None:
         spot.Run(keep_every_steps=0)
 
 
+@pytest.mark.parametrize("is_told", [True, False])
 def test_another_number_of_devices_costs_a_warning_and_not_the_run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    is_told: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = MemoryStore()
+    """Also of a checkpoint that does not tell the number itself."""
+    store, here = MemoryStore(), torch.cuda.device_count()
+    then = here + 2
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(torch.cuda, "device_count", lambda: 2)
-        elsewhere.setattr(CudaRandom, "state_dict", lambda _self: [torch.zeros(16, dtype=torch.uint8)] * 2)
+        elsewhere.setattr(torch.cuda, "device_count", lambda: then)
+        elsewhere.setattr(CudaRandom, "state_dict", lambda _self: [torch.zeros(16, dtype=torch.uint8)] * then)
+        if not is_told:
+            told = {k: v for k, v in describe_environment().items() if k != "device_count"}
+            elsewhere.setattr(session, "describe_environment", lambda: told)
         assert Process(store, stop_at=5).run() == contract.ExitCode.STOPPED
     capsys.readouterr()
     assert Process(store).run() == 0
     assert [each["message"] for each in events(capsys, "warning")] == [
-        f"device_count was 2 and is {torch.cuda.device_count()}: the run goes on, but not bit for bit"
+        f"device_count was {then} and is {here}: the run goes on, but not bit for bit"
     ]
 
 

@@ -43,7 +43,7 @@ from spot_trainer.outcome import OutcomeFile
 from spot_trainer.report import Pace
 from spot_trainer.saver import Save, Saved, Saver
 from spot_trainer.settings import LOCAL_JOB_UID, Settings
-from spot_trainer.state import Incompatible, State, describe_environment
+from spot_trainer.state import RNG_PREFIX, Incompatible, State, describe_environment
 from spot_trainer.store import Store, StoreError, StoreRefused, StoreUnavailable
 from spot_trainer.store.probe import probe
 from spot_trainer.tally import Reading, Tally
@@ -240,7 +240,9 @@ class Session:
             seconds=round(self._tally.restore_seconds or 0.0, 4),
         )
         now = describe_environment()
-        for name, then in loaded.manifest.environment.items():
+        # Every checkpoint holds a generator for each device; the first ones did not say their number.
+        there = {"device_count": len(saved[f"{RNG_PREFIX}cuda"]), **loaded.manifest.environment}
+        for name, then in there.items():
             if now.get(name) != then:
                 self.warn(f"{name} was {then} and is {now.get(name)}: the run goes on, but not bit for bit")
 

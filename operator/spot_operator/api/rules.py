@@ -8,6 +8,7 @@ operator cannot see what a spec was.
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from spot_operator.api import spec as api
@@ -297,13 +298,16 @@ _FALLBACK: Final[tuple[Rule[api.Fallback], ...]] = (
     ),
 )
 
+_FIRST_YEAR: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
 _DEADLINE: Final[tuple[Rule[api.Deadline], ...]] = (
     Rule(
         field="finishBy",
         cel="self.getFullYear() >= 2000 && self.getFullYear() < 9999",
         on_value=True,
-        message="the year must lie between 2000 and 9998; to have no deadline, remove deadline",
-        holds=lambda d: d.finish_by is None or 2000 <= d.finish_by.year < 9999,
+        message="the year must lie between 2000 and 9998 (UTC); to have no deadline, remove deadline",
+        holds=lambda d: d.finish_by is None or _FIRST_YEAR <= d.finish_by < _NEVER,
     ),
     Rule(
         field="finishBy",
