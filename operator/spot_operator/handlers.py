@@ -4,27 +4,15 @@ Only `on.event` handlers: no annotations, no finalizers, no state on objects. In
 handler neither waits nor fails; it hands a fact on.
 """
 
-import itertools
-import random
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import kopf
 
 from spot_operator.core import Core
 from spot_operator.credentials import Credentials
 from spot_operator.names import GROUP, LABEL_JOB_UID, PLURAL, VERSION
-
-RECONNECT_MAX_SECONDS: Final = 30.0
-
-
-class Backoffs:
-    """Endless, jittered, and iterable again: with kopf's finite default a server that answers 500
-    for a minute ends the process."""
-
-    def __iter__(self) -> Iterator[float]:
-        for attempt in itertools.count():
-            yield min(RECONNECT_MAX_SECONDS, 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
+from spot_operator.watches import Backoffs
 
 
 class NoDiffs(kopf.DiffBaseStorage):
@@ -61,30 +49,20 @@ def make_registry(credentials: Callable[[], Credentials], core: Core) -> kopf.Op
     """The three watches, and how kopf logs in."""
     registry = kopf.OperatorRegistry()
 
-    def note_listing(type: str | None) -> None:
-        # kopf hands on what a listing holds with no type. It lists where a watch begins, and again after a
-        # 410; of what went between the last word and that listing it says nothing. Of a listing that holds
-        # nothing it says nothing either: what went there is found by the periodic one.
-        if type is None:
-            core.hear_gap()
-
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.ConnectionInfo:
         return credentials().for_kopf()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def job_changed(event: Any, type: str | None, **_: Any) -> None:
-        note_listing(type)
         core.hear_job(event["object"], deleted=type == "DELETED")
 
     @kopf.on.event("v1", "pods", registry=registry)
     async def pod_changed(event: Any, type: str | None, **_: Any) -> None:
-        note_listing(type)
         core.hear_pod(event["object"], deleted=type == "DELETED")
 
     @kopf.on.event("v1", "nodes", registry=registry)
     async def node_changed(event: Any, type: str | None, **_: Any) -> None:
-        note_listing(type)
         core.hear_node(event["object"], deleted=type == "DELETED")
 
     return registry

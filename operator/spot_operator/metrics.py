@@ -30,6 +30,7 @@ def _histogram(name: str, text: str) -> Histogram:
 
 API_REQUESTS: Final = _counter("api_requests", "Requests to the API server.", "verb", "resource")
 API_ERRORS: Final = _counter("api_errors", "Requests that failed.", "verb", "resource", "error")
+WATCH_ERRORS: Final = _counter("watch_errors", "Watches that broke with an error and began anew.", "resource")
 RECONCILES: Final = _counter("reconciles", "Looks at one job.", "result")
 RECONCILE_SECONDS: Final = _histogram("reconcile_duration", "Duration of one look at one job.")
 STATUS_WRITES: Final = _counter("status_writes", "Writes of a job's status.", "carries")

@@ -34,6 +34,7 @@ from spot_operator.logs import Log
 from spot_operator.settings import Settings
 from spot_operator.status_server import StatusServer
 from spot_operator.tokens import TokenReviewer
+from spot_operator.watches import steady_watches
 from spot_operator.workqueue import MAX_SLOW, MAX_SLOW_URGENT
 
 CERTIFICATE_CHECK_SECONDS: Final = 300.0
@@ -172,17 +173,18 @@ class Service:
         registry = make_registry(lambda: self._credentials, self._core)
         others = asyncio.all_tasks()
         namespaces = self._settings.watch_namespaces
-        tasks = await kopf.spawn_tasks(
-            registry=registry,
-            settings=watch_settings(),
-            # Otherwise kopf asks for the name of our user, which in a container is only a number.
-            identity=Identity(self._identity),
-            standalone=True,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-        )
-        self._listen_to_signals()  # kopf has just put its own handlers in their place
-        await kopf.run_tasks(tasks, ignored=others)
+        with steady_watches(self._core.hear_gap):
+            tasks = await kopf.spawn_tasks(
+                registry=registry,
+                settings=watch_settings(),
+                # Otherwise kopf asks for the name of our user, which in a container is only a number.
+                identity=Identity(self._identity),
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+            )
+            self._listen_to_signals()  # kopf has just put its own handlers in their place
+            await kopf.run_tasks(tasks, ignored=others)
         raise RuntimeError("the watches ended")
 
     async def _require_definition(self) -> None:

@@ -17,10 +17,6 @@ class Heard:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, bool]] = []
-        self.gaps = 0
-
-    def hear_gap(self) -> None:
-        self.gaps += 1
 
     def hear_job(self, _: object, *, deleted: bool) -> None:
         self.told.append(("spottrainingjobs", deleted))
@@ -45,16 +41,8 @@ async def hand_on(heard: Heard, plural: str, type_: str | None) -> None:
 
 
 @pytest.mark.parametrize("plural", KINDS)
-async def test_a_listing_of_any_kind_asks_for_one_of_all(plural: str) -> None:
-    """A watch begins with it: what went between the listing before and this one, it does not say."""
-    heard = Heard()
-    await hand_on(heard, plural, None)
-    assert (heard.told, heard.gaps) == ([(plural, False)], 1)
-
-
-@pytest.mark.parametrize("plural", KINDS)
-@pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED"])
-async def test_what_a_watch_tells_is_handed_on_and_asks_for_no_listing(plural: str, type_: str) -> None:
+@pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED", "DELETED"])
+async def test_what_a_watch_tells_is_handed_on(plural: str, type_: str | None) -> None:
     heard = Heard()
     await hand_on(heard, plural, type_)
-    assert (heard.told, heard.gaps) == ([(plural, type_ == "DELETED")], 0)
+    assert heard.told == [(plural, type_ == "DELETED")]
