@@ -120,7 +120,13 @@ class NodeCache:
         """Take in a complete listing; the jobs whose nodes differ from what was believed."""
         newer = reading.newer
         every = list(nodes)
-        listed = {n["metadata"]["name"]: n for n in every if n["metadata"]["uid"] not in newer}
+        # Heard while the listing was made, under this name or as the node that has it by now.
+        heard = {name for name, view in self._nodes.items() if view.uid in newer}
+        listed = {
+            name: node
+            for node in every
+            if node["metadata"]["uid"] not in newer and (name := node["metadata"]["name"]) not in heard
+        }
         present = {node["metadata"]["name"] for node in every}
         gone = {name for name, view in self._nodes.items() if name not in present and view.uid not in newer}
         woken = [self.jobs_on(name) for name in gone] + [self._take_in(n) for n in listed.values()]

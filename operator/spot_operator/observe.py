@@ -63,10 +63,10 @@ def is_ours(job: Json) -> bool:
     return bool((job.get("spec") or {}).get("managedBy", CONTROLLER_NAME) == CONTROLLER_NAME)
 
 
-def _nodes_of_recent(restarts: tuple[Restart, ...], now: datetime) -> set[str]:
-    """Nodes whose disappearance may still upgrade a verdict."""
+def _nodes_of_recent(restarts: tuple[Restart, ...], now: datetime) -> dict[str, str | None]:
+    """Nodes whose disappearance may still upgrade a verdict, by name, with their UIDs."""
     since = now - VERDICT_WINDOW
-    return {restart.node_name for restart in restarts if restart.node_name and restart.time > since}
+    return {each.node_name: each.node_uid for each in restarts if each.node_name and each.time > since}
 
 
 def records_of(status: JobStatus) -> Iterator[PodRecord]:
@@ -131,7 +131,7 @@ class Observer:
         pods = await self._with_unlisted(namespace, uid, pods, expected, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
         names |= {record.node_name for record in records_of(status) if record.node_name}
-        names |= _nodes_of_recent(status.recent_restarts, self._clock())
+        names |= _nodes_of_recent(status.recent_restarts, self._clock()).keys()
         self._nodes.place((namespace, name), names)
         known, interruptions = Overheads(), dict[str, Interruptions]()
         if isinstance(spec, JobSpec):
@@ -139,7 +139,7 @@ class Observer:
             interruptions = self._pools.known_interruptions(uid, spec)
             if spec.fallback.policy is FallbackPolicy.AUTO:
                 known = self._pools.known(uid, spec)
-        nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods))
+        nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods, self._clock()))
         return Observation(
             namespace=namespace,
             name=name,
@@ -231,12 +231,14 @@ class Observer:
         gone = (pod for pod in self._book.last_seen(job_uid) if pod["metadata"]["uid"] not in present)
         return tuple(pod_view(pod, trainer) for pod in gone)
 
-    @staticmethod
-    def _nodes_to_judge_by(status: JobStatus, pods: tuple[PodView, ...] | Unknown) -> set[str]:
+    def _nodes_to_judge_by(
+        self, status: JobStatus, pods: tuple[PodView, ...] | Unknown, now: datetime
+    ) -> set[str]:
         """Nodes that a watch which lags must not speak for.
 
         Their state explains why a pod of the gang has ended, or their UID is about to be recorded: a
-        machine that came back under its name would be taken for the one before, and then for gone.
+        machine that came back under its name would be taken for the one before, and then for gone. So it
+        would be while it is known by the UID of the one before.
         """
         if pods is UNKNOWN:
             return set()
@@ -245,9 +247,15 @@ class Observer:
         found = set()
         for record in records_of(status):
             name = record.node_name or bound.get(record.name)
-            if name and (record.uid not in alive or record.node_uid is None):
+            if name and (record.uid not in alive or not self._is_known_as(name, record.node_uid)):
                 found.add(name)
-        return found
+        recent = _nodes_of_recent(status.recent_restarts, now)
+        return found | {name for name, uid in recent.items() if uid and not self._is_known_as(name, uid)}
+
+    def _is_known_as(self, name: str, uid: str | None) -> bool:
+        """Whether the cache knows the node by this UID, or not at all: then it is read anyway."""
+        node = self._nodes.get(name)
+        return uid is not None and (node is None or node.uid == uid)
 
     async def _look_at_nodes(self, names: set[str], live: set[str]) -> dict[str, NodeView | Unknown | None]:
         ordered = sorted(names)

@@ -105,3 +105,15 @@ def test_what_was_heard_while_a_listing_was_under_way_is_newer_than_it() -> None
     assert cache.get("spot-2") is None
     assert cache.get("spot-3") is not None
     assert cache.replace_all([make_node()], Reading(0)) == {KEY}
+
+
+def test_a_machine_that_took_a_name_while_a_listing_was_under_way_is_not_replaced_by_the_one_before() -> None:
+    """Where a gap has swallowed that one's deletion."""
+    cache = make_cache()
+    with cache.readings.open() as reading:
+        cache.hear(make_node(uid="uid-2"))
+    assert cache.replace_all([make_node(uid="uid-1")], reading) == frozenset()
+    node = cache.get("spot-1")
+    assert node is not None
+    assert node.uid == "uid-2"
+    assert cache.gone("uid-2") is None

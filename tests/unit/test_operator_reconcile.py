@@ -8,15 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from scripted_api import JOB, KEY, NEW, POD, Cluster, Json, Stubborn, make_core
+from scripted_api import JOB, KEY, NEW, Cluster, Json, Stubborn, make_core
 
 from spot_operator import metrics
 from spot_operator.core import Core
 from spot_operator.kube import KubeError
 from spot_operator.names import Reason
-from spot_operator.observe import Observer
 from spot_operator.settings import Settings
-from spot_operator.testing import NOW, POD_UID, make_gang, make_pod, make_status
+from spot_operator.testing import NOW
 from spot_operator.wire import StatusUnreadable
 from spot_operator.workqueue import ORDINARY, URGENT
 
@@ -100,16 +99,6 @@ async def test_what_a_look_decides_is_in_the_answer_to_the_next_report() -> None
     answer = core.reconciler.answer(KEY, 1)
     assert answer is not None
     assert json.loads(answer)["directives"]["checkpointNow"].startswith("hint-")
-
-
-def test_the_node_whose_uid_is_about_to_be_recorded_is_read_live() -> None:
-    """A watch that lags may still show the machine before, under the same name."""
-    known = make_status()
-    assert Observer._nodes_to_judge_by(known, (make_pod(),)) == set()
-    gang = make_gang()
-    record = type(gang.pods[0])(name=POD, rank=0, uid=POD_UID)
-    new = make_status(gang=type(gang)(**(vars(gang) | {"pods": (record,)})))
-    assert Observer._nodes_to_judge_by(new, (make_pod(),)) == {"spot-a"}
 
 
 class Priced(Cluster):

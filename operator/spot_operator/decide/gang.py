@@ -79,6 +79,7 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
         record,
         unreachable_time=unreachable_time,
         node_uid=node.uid,
+        node_gone_time=None,
         boot_id=record.boot_id or node.boot_id or None,
         zone=record.zone or node.zone or None,
         notice=notice_of(node, record.notice, now),
