@@ -19,6 +19,7 @@ LABEL_JOB_UID: Final = f"{GROUP}/job-uid"
 LABEL_INCARNATION: Final = f"{GROUP}/incarnation"
 LABEL_RANK: Final = f"{GROUP}/rank"
 LABEL_CAPACITY_TYPE: Final = f"{GROUP}/capacity-type"
+LABEL_TRAINER_CONTAINER: Final = f"{GROUP}/trainer-container"
 LABEL_LEADER: Final = f"{GROUP}/leader"
 
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
@@ -31,6 +32,7 @@ ANNOTATION_STATUS_CA: Final = f"{GROUP}/status-ca"
 ANNOTATION_CHECKPOINT_REQUESTED_AT: Final = f"{GROUP}/checkpoint-requested-at"
 ANNOTATION_PRICE_PER_NODE_HOUR: Final = f"{GROUP}/price-per-node-hour"
 ANNOTATION_KARPENTER_DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
+ANNOTATION_DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 ANNOTATION_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 JobKey = tuple[str, str]

@@ -23,6 +23,7 @@ from spot_operator.names import (
     LABEL_CAPACITY_TYPE,
     LABEL_INCARNATION,
     LABEL_RANK,
+    LABEL_TRAINER_CONTAINER,
     CapacityType,
 )
 
@@ -77,10 +78,14 @@ def incarnation_of(pod: Json) -> int:
 
 
 def pod_view(pod: Json, trainer_container: str | None) -> PodView:
-    """The view of a pod; `trainer_container` None means its first container."""
+    """The view of a pod; `trainer_container` is the job's, for a pod that does not say its own.
+
+    None means its first container. The job may by now name another, or have them in another order.
+    """
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
-    containers = spec.get("containers") or [{}]
-    trainer = trainer_container or containers[0].get("name", "")
+    names: list[str] = [container.get("name", "") for container in spec.get("containers") or [{}]]
+    labelled = (metadata.get("labels") or {}).get(LABEL_TRAINER_CONTAINER)
+    trainer: str = labelled if labelled in names else (trainer_container or names[0])
     statuses: list[Json] = status.get("containerStatuses") or []
     init_waiting = _waiting(status.get("initContainerStatuses") or [])
     return PodView(
@@ -98,6 +103,7 @@ def pod_view(pod: Json, trainer_container: str | None) -> PodView:
         status_message=status.get("message") or "",
         conditions=tuple(_pod_condition(c) for c in status.get("conditions") or ()),
         trainer=_container_view(next((s for s in statuses if s.get("name") == trainer), {})),
+        trainer_container=trainer,
         init_waiting_reason=init_waiting.get("reason"),
         init_waiting_message=init_waiting.get("message") or "",
         exit_codes=_exit_codes([*statuses, *(status.get("initContainerStatuses") or [])]),

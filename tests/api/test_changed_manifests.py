@@ -31,6 +31,11 @@ REFUSED = {
         "spec.template: Forbidden: template can be changed only while the job is suspended; "
         "set suspend to true first",
     ),
+    "the trainer's container, as it is by default": (
+        {"trainerContainer": "trainer"},
+        "spec.trainerContainer: Forbidden: trainerContainer can be changed only while the job is suspended; "
+        "set suspend to true first",
+    ),
     "the bucket": (
         BUCKET,
         "spec.checkpoint: Forbidden: the store can be changed only while the job is suspended; "

@@ -119,9 +119,18 @@ def test_identity_is_in_name_labels_and_controller_reference() -> None:
         "spottraining.io/incarnation": "3",
         "spottraining.io/rank": "0",
         "spottraining.io/capacity-type": "spot",
+        "spottraining.io/trainer-container": "trainer",
     }
     (owner,) = metadata["ownerReferences"]
     assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (JOB_UID, True, True)
+
+
+def test_kubectl_shows_the_trainers_logs_unless_the_template_says_otherwise() -> None:
+    key = "kubectl.kubernetes.io/default-container"
+    assert build(make_spec())["metadata"]["annotations"][key] == "trainer"
+    assert (
+        build(with_template({"annotations": {key: "sidecar"}}))["metadata"]["annotations"][key] == "sidecar"
+    )
 
 
 def test_a_template_cannot_pose_as_another_jobs_pod() -> None:

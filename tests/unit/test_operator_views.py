@@ -40,6 +40,34 @@ def test_running_pod_with_sidecar_reports_the_trainer_container() -> None:
     assert view.started_any_container
 
 
+@pytest.mark.parametrize(
+    ("label", "of_job", "expected"),
+    [
+        ("trainer", "sidecar", "trainer"),
+        ("trainer", None, "trainer"),
+        (None, "trainer", "trainer"),
+        (None, None, "sidecar"),
+        ("renamed", "trainer", "trainer"),
+    ],
+)
+def test_a_pods_trainer_is_the_one_that_it_was_created_with(
+    label: str | None, of_job: str | None, expected: str
+) -> None:
+    """Whatever the job says by now; one of an earlier version does not tell, and a label can be edited."""
+    pod = make_pod(
+        phase="Running",
+        containerStatuses=[
+            {"name": "sidecar", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+            {"name": "trainer", "state": {"running": {"startedAt": "2026-11-23T10:00:07Z"}}},
+        ],
+    )
+    if label is not None:
+        pod["metadata"]["labels"]["spottraining.io/trainer-container"] = label
+    view = pod_view(pod, of_job)
+    assert view.trainer_container == expected
+    assert (view.trainer.running_since is not None) is (expected == "trainer")
+
+
 def test_pod_that_a_kubelet_shut_down_keeps_reason_condition_and_exit() -> None:
     pod = make_pod(
         phase="Failed",

@@ -115,6 +115,13 @@ _CHANGES: Final[tuple[Rule[api.Spec], ...]] = (
         reason="FieldValueForbidden",
     ),
     Rule(
+        field="trainerContainer",
+        cel=f"{_unchanged('', 'trainerContainer')} || {_WAS_SUSPENDED}",
+        message="trainerContainer can be changed only while the job is suspended; set suspend to true first",
+        holds=None,
+        reason="FieldValueForbidden",
+    ),
+    Rule(
         field="numNodes",
         cel=(
             "(has(self.numNodes) ? self.numNodes : 1) == "

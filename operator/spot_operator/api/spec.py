@@ -259,7 +259,7 @@ class Spec(Shape):
     ) = None
     """Processes per node. Unset: 1. Anything else is not supported yet."""
     trainer_container: Annotated[str, Field(max_length=63)] | None = None
-    """Container whose end is the pod's end. Unset: the first."""
+    """Container whose end is the pod's end. Unset: the first. Changes only while suspended."""
     template: Annotated[PodTemplate, Field(json_schema_extra={POD_TEMPLATE_MARK: ""})]
     """The pod to run, as in a Job. Changes only while suspended."""
     checkpoint: Checkpoint

@@ -209,17 +209,17 @@ def wait_to_settle(draft: Draft, until: datetime) -> Draft:
 def _remember_failure(draft: Draft, case: Case, verdict: Verdict) -> Draft:
     if verdict.ending is Ending.RELAUNCH and verdict.cause not in FAILURES:
         return draft
-    termination, outcome = case.termination, case.outcome
+    termination, outcome, pod = case.termination, case.outcome, case.fate.pod
     if outcome is not None:
         message = outcome.message
     elif termination is not None:
         message = termination.message
     else:
-        message = case.fate.pod.status_message if case.fate.pod is not None else ""
+        message = pod.status_message if pod is not None else ""
     return draft.with_status(
         last_failure=LastFailure(
             pod=case.fate.record.name,
-            container=draft.spec.trainer_container,
+            container=draft.spec.trainer_container if pod is None else pod.trainer_container,
             exit_code=case.exit_code,
             reason=str(verdict.reason or verdict.cause),
             message=clean_text(message, MAX_FAILURE_MESSAGE_LENGTH) or verdict.evidence,

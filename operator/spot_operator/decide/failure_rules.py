@@ -8,15 +8,13 @@ conditions match whatever ended the pod.
 from spot_operator.model import FailureRule, PodView
 
 
-def first_match(
-    rules: tuple[FailureRule, ...], pod: PodView, *, trainer: str, is_own_end: bool
-) -> tuple[int, str] | None:
+def first_match(rules: tuple[FailureRule, ...], pod: PodView, *, is_own_end: bool) -> tuple[int, str] | None:
     """Index of the first rule that matches, and what matched; None: none does."""
     for index, rule in enumerate(rules):
         if rule.conditions:
             matched = _matching_condition(rule, pod)
         else:
-            matched = _matching_exit_code(rule, pod, trainer) if is_own_end else None
+            matched = _matching_exit_code(rule, pod) if is_own_end else None
         if matched is not None:
             return index, matched
     return None
@@ -30,8 +28,8 @@ def _matching_condition(rule: FailureRule, pod: PodView) -> str | None:
     return None
 
 
-def _matching_exit_code(rule: FailureRule, pod: PodView, trainer: str) -> str | None:
-    name = rule.container or trainer
+def _matching_exit_code(rule: FailureRule, pod: PodView) -> str | None:
+    name = rule.container or pod.trainer_container
     code = pod.exit_codes.get(name)
     if not code or (code in rule.exit_codes) is rule.matches_others:
         return None

@@ -23,6 +23,7 @@ from spot_operator.model import (
 )
 from spot_operator.names import (
     ANNOTATION_CONTRACT_VERSION,
+    ANNOTATION_DEFAULT_CONTAINER,
     ANNOTATION_KARPENTER_DO_NOT_DISRUPT,
     ANNOTATION_SAFE_TO_EVICT,
     ANNOTATION_STATUS_CA,
@@ -33,6 +34,7 @@ from spot_operator.names import (
     LABEL_JOB_NAME,
     LABEL_JOB_UID,
     LABEL_RANK,
+    LABEL_TRAINER_CONTAINER,
     STATUS_TOKEN_AUDIENCE,
     TAINT_NOT_READY,
     TAINT_UNREACHABLE,
@@ -88,7 +90,7 @@ def build_pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(
-            observation, template.get("metadata") or {}, incarnation, rank, capacity_type, settings
+            observation, spec, template.get("metadata") or {}, incarnation, rank, capacity_type, settings
         ),
         "spec": pod_spec,
     }
@@ -96,6 +98,7 @@ def build_pod(
 
 def _metadata(
     observation: Observation,
+    spec: JobSpec,
     template_metadata: Json,
     incarnation: int,
     rank: int,
@@ -106,6 +109,7 @@ def _metadata(
     if settings.protect_from_voluntary_disruption:
         annotations.setdefault(ANNOTATION_KARPENTER_DO_NOT_DISRUPT, "true")
         annotations.setdefault(ANNOTATION_SAFE_TO_EVICT, "false")
+    annotations.setdefault(ANNOTATION_DEFAULT_CONTAINER, spec.trainer_container)
     annotations[ANNOTATION_CONTRACT_VERSION] = str(CONTRACT_VERSION)
     if observation.status_ca:
         annotations[ANNOTATION_STATUS_CA] = observation.status_ca
@@ -119,6 +123,7 @@ def _metadata(
             LABEL_INCARNATION: str(incarnation),
             LABEL_RANK: str(rank),
             LABEL_CAPACITY_TYPE: str(capacity_type),
+            LABEL_TRAINER_CONTAINER: spec.trainer_container,
         },
         "annotations": annotations,
         "ownerReferences": [

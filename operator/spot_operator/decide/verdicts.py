@@ -127,7 +127,6 @@ def row_failure_rule(case: Case) -> Verdict | None:
     matched = first_match(
         case.spec.failure_policy.rules,
         pod,
-        trainer=case.spec.trainer_container,
         is_own_end=case.ended_by_itself,
     )
     if matched is None:

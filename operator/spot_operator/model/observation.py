@@ -65,6 +65,8 @@ class PodView:
     status_message: str = ""
     conditions: tuple[PodCondition, ...] = ()
     trainer: ContainerView = ContainerView()
+    trainer_container: str = "trainer"
+    """The name of the trainer's container, as it was when the pod was created."""
     init_waiting_reason: str | None = None
     init_waiting_message: str = ""
     started_any_container: bool = False
