@@ -106,10 +106,11 @@ class Elector:
 
     async def _give_back(self) -> bool:
         lease = await self._store.read()
-        if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+        spec = (lease or {}).get("spec") or {}
+        if lease is None or spec.get("holderIdentity") != self._identity:
             return True
         try:
-            await self._store.replace(lease, lease["spec"] | {"holderIdentity": ""})
+            await self._store.replace(lease, spec | {"holderIdentity": ""})
         except Conflict:
             return False
         return True
@@ -131,23 +132,29 @@ class Elector:
         lease = await self._store.read()
         try:
             if lease is None:
+                if self._may_be_held():
+                    return False
                 await self._store.create(self._spec(transitions=0))
             else:
                 spec = lease.get("spec") or {}
                 holder = spec.get("holderIdentity") or ""
                 if holder != self._identity and self._leading_until != float("-inf"):
+                    self._leading_until = float("-inf")
                     raise LostLease(f"the lease is held by {holder or 'nobody'}, and was ours")
                 if holder not in ("", self._identity) and self._is_fresh(spec, holder):
                     return False
                 changed_hands = holder != self._identity
-                await self._store.replace(
-                    lease, self._spec(spec.get("leaseTransitions", 0) + changed_hands, spec, changed_hands)
-                )
+                transitions = (spec.get("leaseTransitions") or 0) + changed_hands
+                await self._store.replace(lease, self._spec(transitions, spec, changed_hands))
         except (AlreadyExists, Conflict, NotFound):
             return False  # somebody was faster; the next look shows who
         if not self._is_released:
             self._leading_until = started + self._settings.renew_deadline_seconds
         return not self._is_released
+
+    def _may_be_held(self) -> bool:
+        """Somebody deleted the Lease: the holder does not know yet, and acts until it looks again."""
+        return self._leading_until == float("-inf") and self._monotonic() < self._stale_at
 
     def _is_fresh(self, spec: dict[str, Any], holder: str) -> bool:
         # Age is counted from when *we* first saw this record: clocks of two machines are not compared.

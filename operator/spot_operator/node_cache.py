@@ -53,11 +53,13 @@ class NodeCache:
 
     def gone(self, uid: str) -> Gone | None:
         """How a node looked last that has gone within a quarter of an hour, by its UID."""
-        return self._gone.get(uid)
+        gone = self._gone.get(uid)
+        return gone if gone is not None and gone.gone >= self._clock() - JOURNAL_SECONDS else None
 
     def _forget_node(self, name: str) -> None:
         now = self._clock()
         view = self._nodes.pop(name)
+        self._gone.pop(view.uid, None)  # its place is at the end
         self._gone[view.uid] = Gone(view, gone=now, signal_heard=self._signal_heard.pop(name, None))
         while self._gone and next(iter(self._gone.values())).gone < now - JOURNAL_SECONDS:
             self._gone.popitem(last=False)

@@ -43,7 +43,7 @@ from spot_operator.model import (
 from spot_operator.names import JobKey, Reason
 from spot_operator.node_cache import NodeCache
 from spot_operator.observe import Observer, is_ours
-from spot_operator.pod_book import PodBook
+from spot_operator.pod_book import JobPod, PodBook
 from spot_operator.reports import ReportBook
 from spot_operator.rush import Rush
 from spot_operator.tally import tally
@@ -401,10 +401,15 @@ class Reconciler:
             waits.append(max(decision.next_look.total_seconds(), SOONEST_SECONDS))
         return min(waits, default=None)
 
-    def answer(self, key: JobKey, incarnation: int) -> str | None:
-        """The body that a report of the incarnation gets, as of the last look; None: no such job."""
-        answers = self._answers.get(key)
-        return None if answers is None else answers.get(incarnation, answers[EARLIER])
+    def answer(self, pod: JobPod) -> str | None:
+        """The body that a report of the pod gets, as of the last look at its job; None: there is no such job.
+
+        One of the same name that was made anew has nothing to say to it.
+        """
+        answers = self._answers.get(pod.key)
+        if answers is None or self._uids.get(pod.key) != pod.job_uid:
+            return None
+        return answers.get(pod.incarnation, answers[EARLIER])
 
     def _know(self, key: JobKey, uid: str) -> None:
         if self._uids.get(key, uid) != uid:

@@ -21,7 +21,7 @@ from spot_operator.kube import KubeError
 from spot_operator.limits import Buckets
 from spot_operator.logs import Log
 from spot_operator.names import JobKey
-from spot_operator.pod_book import PodBook
+from spot_operator.pod_book import JobPod, PodBook
 from spot_operator.reports import ReportBook
 from spot_operator.tokens import MAX_TOKEN_CHARS, Sender, TokenReviewer, claimed_sender
 from spot_trainer.contract import MAX_PROGRESS_BYTES, ContractError, parse_progress
@@ -64,7 +64,7 @@ class StatusServer:
         pods: PodBook,
         reports: ReportBook,
         *,
-        answer: Callable[[JobKey, int], str | None],
+        answer: Callable[[JobPod], str | None],
         wake: Callable[[JobKey, bool], None],
         is_leading: Callable[[], bool],
         clock: Callable[[], datetime],
@@ -122,7 +122,7 @@ class StatusServer:
             raise Turned(403, "the token's pod does not belong to this job")
         if pod is None:
             raise _not_running()
-        answer = self._answer(key, pod.incarnation)
+        answer = self._answer(pod)
         if answer is None:
             raise Turned(404, "no such job")
         if not self._report_rate.take(sender.pod_uid):

@@ -23,6 +23,8 @@ from spot_operator.names import ConditionType, Phase
 
 T = TypeVar("T")
 
+MAX_FLOAT: Final = 1e15
+
 _CONDITION_TYPES: Final = frozenset(ConditionType)
 _PHASES: Final = frozenset(Phase)
 _CONDITION_STATUS: Final = {True: "True", False: "False", None: "Unknown"}
@@ -188,7 +190,7 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return functools.partial(_decode_dataclass, hint)
     if hint in (datetime, Decimal, float) or issubclass(hint, Enum):
-        return functools.partial(_decode_parsed, parse_time if hint is datetime else hint)
+        return functools.partial(_decode_parsed, {datetime: parse_time, float: _parse_float}.get(hint, hint))
     return functools.partial(_decode_scalar, hint)
 
 
@@ -212,8 +214,16 @@ def _decode_tuple(decode: Callable[[Any], Any], value: Any) -> tuple[Any, ...]:
 def _decode_parsed(parse: Callable[[Any], Any], value: Any) -> Any:
     try:
         return parse(value)
-    except (ValueError, TypeError, InvalidOperation) as error:
+    except (ValueError, TypeError, OverflowError, InvalidOperation) as error:
         raise _Wrong(str(error)) from error
+
+
+def _parse_float(value: Any) -> float:
+    """Seconds and the like; what would not survive arithmetic in money is no such number."""
+    parsed = float(value)
+    if not abs(parsed) < MAX_FLOAT:
+        raise ValueError(f"out of range: {value!r}")
+    return parsed
 
 
 def _decode_scalar(hint: type[Any], value: Any) -> Any:
@@ -237,4 +247,7 @@ def _decode_dataclass(cls: type[Any], value: Any) -> Any:
             if field.absent is _REFUSED:
                 raise _Wrong("missing", f".{field.key}")
             arguments[field.name] = field.absent
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise _Wrong(str(error)) from error

@@ -144,7 +144,7 @@ class Run:
         core, pod = leader.core, leader.core.pods.get(pod_uid)
         if pod is None:
             return None
-        answer = core.reconciler.answer(pod.key, pod.incarnation)
+        answer = core.reconciler.answer(pod)
         if answer is None:
             return None
         body = parse_progress(report.to_json())

@@ -24,8 +24,9 @@ from scripted_api import (
 from spot_operator.core import Core
 from spot_operator.known_jobs import MAX_HELD, MAX_VERSIONS, KnownJobs
 from spot_operator.model import PodRecord
+from spot_operator.pod_book import JobPod
 from spot_operator.rush import RUSH_ENDING_SECONDS, RUSH_LAUNCHES, RUSH_SETTLING_SECONDS
-from spot_operator.testing import NOW, POD_UID, make_gang, make_outcome, make_status
+from spot_operator.testing import JOB_UID, NOW, POD_UID, make_gang, make_outcome, make_status
 from spot_operator.wire import format_time, status_to_json
 from spot_operator.workqueue import ORDINARY, URGENT
 from spot_trainer.contract import OutcomeKind
@@ -37,7 +38,7 @@ async def test_the_first_look_of_a_process_reads_nothing_of_a_job_with_which_all
     again = await core.reconciler.reconcile(KEY)
     assert cluster.calls == []
     assert core.known.has_seen(KEY, cluster.job["metadata"]["resourceVersion"])
-    assert core.reconciler.answer(KEY, 1) is not None
+    assert core.reconciler.answer(JobPod(KEY, JOB_UID, 1)) is not None
     assert core.nodes.jobs_on("spot-a") == {KEY}
     # The look at what is read says the same.
     core.known.take(KEY)

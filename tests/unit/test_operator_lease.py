@@ -114,6 +114,45 @@ async def test_a_leader_that_renewed_and_died_is_replaced_a_fraction_of_a_retry_
     assert most_late / 4 < late <= most_late
 
 
+async def test_a_lease_that_is_deleted_stays_with_its_holder() -> None:
+    """The other could create it first, and then both would lead until the holder's next renewal."""
+    store = ScriptedStore()
+    first, second = make_elector(store, "a"), make_elector(store, "b")
+    await first.acquire()
+    holding, waiting = asyncio.create_task(first.hold()), asyncio.create_task(second.acquire())
+    await asyncio.sleep(10.1)
+    store.spec = None
+    await asyncio.sleep(60)
+    assert store.spec is not None
+    assert (store.spec["holderIdentity"], first.is_leading(), waiting.done()) == ("a", True, False)
+    holding.cancel()
+    waiting.cancel()
+
+
+async def test_a_lease_that_is_deleted_with_its_dead_holder_is_taken_when_it_would_have_expired() -> None:
+    store = ScriptedStore()
+    dead, second = make_elector(store, "a"), make_elector(store, "b")
+    await dead.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.sleep(1)
+    store.spec = None
+    start = asyncio.get_running_loop().time()
+    await waiting
+    waited = asyncio.get_running_loop().time() - start
+    assert SETTINGS.duration_seconds - 1 <= waited <= SETTINGS.duration_seconds
+    assert not dead.is_leading()
+
+
+async def test_a_lease_of_which_nothing_is_left_but_its_name_is_taken_and_given_back() -> None:
+    store = ScriptedStore()
+    store.spec = {"leaseTransitions": None}
+    only = make_elector(store, "a")
+    await only.acquire()
+    store.spec = {}
+    await only.release()
+    assert store.spec == {}
+
+
 async def test_released_lease_is_taken_at_the_next_look() -> None:
     store = ScriptedStore()
     first, second = make_elector(store, "a"), make_elector(store, "b")
@@ -171,6 +210,7 @@ async def test_deposed_leader_ends_itself(holder: str) -> None:
     store.spec, store.version = store.spec | {"holderIdentity": holder}, store.version + 1
     with pytest.raises(LostLease):
         await holding
+    assert not leader.is_leading()
 
 
 async def test_two_that_race_for_an_expired_lease_do_not_both_win() -> None:

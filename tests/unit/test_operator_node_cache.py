@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spot_operator.node_cache import NodeCache
+from spot_operator.node_cache import JOURNAL_SECONDS, NodeCache
 from spot_operator.readings import Reading
 
 KEY = ("team-a", "digits")
@@ -91,6 +91,20 @@ def test_the_journal_forgets_after_a_quarter_of_an_hour() -> None:
         cache.hear(make_node(uid=uid))
         cache.hear(make_node(uid=uid), deleted=True)
     assert [cache.gone(uid) is not None for uid in "abc"] == [False, True, True]
+    now = 1501.0
+    assert [cache.gone(uid) is not None for uid in "abc"] == [False, False, True]
+
+
+def test_the_journal_does_not_grow_while_one_node_goes_again_and_again() -> None:
+    now = 0.0
+    cache = NodeCache(lambda: now)
+    for number in range(100):
+        now = 60.0 * number
+        for uid in ("always", f"once-{number}"):
+            cache.hear(make_node(uid=uid))
+            cache.hear(make_node(uid=uid), deleted=True)
+    assert len(cache._gone) <= 2 + JOURNAL_SECONDS / 60
+    assert cache.gone("always") is not None
 
 
 def test_what_was_heard_while_a_listing_was_under_way_is_newer_than_it() -> None:

@@ -14,8 +14,9 @@ from spot_operator import metrics
 from spot_operator.core import Core
 from spot_operator.kube import KubeError
 from spot_operator.names import Reason
+from spot_operator.pod_book import JobPod
 from spot_operator.settings import Settings
-from spot_operator.testing import NOW
+from spot_operator.testing import JOB_UID, NOW
 from spot_operator.wire import StatusUnreadable
 from spot_operator.workqueue import ORDINARY, URGENT
 
@@ -96,9 +97,15 @@ async def test_a_new_job_that_is_gone_before_its_look_is_not_looked_up_in_memory
 async def test_what_a_look_decides_is_in_the_answer_to_the_next_report() -> None:
     core = make_core(Cluster())
     await core.reconciler.reconcile(KEY)
-    answer = core.reconciler.answer(KEY, 1)
+    answer = core.reconciler.answer(JobPod(KEY, JOB_UID, 1))
     assert answer is not None
     assert json.loads(answer)["directives"]["checkpointNow"].startswith("hint-")
+
+
+async def test_a_pod_of_a_job_that_was_made_anew_under_its_name_gets_no_answer() -> None:
+    core = make_core(Cluster())
+    await core.reconciler.reconcile(KEY)
+    assert core.reconciler.answer(JobPod(KEY, "job-uid-before", 1)) is None
 
 
 class Priced(Cluster):

@@ -146,7 +146,9 @@ def test_pod_without_status_is_pending() -> None:
     assert view.conditions == ()
 
 
-@pytest.mark.parametrize("text", [None, "", "yesterday", "2026-11-23T10:00:00", 7])
+@pytest.mark.parametrize(
+    "text", [None, "", "yesterday", "2026-11-23T10:00:00", 7, "0001-01-01T00:00:00+14:00"]
+)
 def test_what_is_no_rfc_3339_time_is_no_time(text: object) -> None:
     assert time_of(text) is None
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spot_operator.model import Condition, Cost, JobStatus
+from spot_operator.model import Condition, Cost, JobStatus, PodRecord
 from spot_operator.names import ConditionType
 from spot_operator.testing import make_gang, make_status
 from spot_operator.wire import StatusUnreadable, status_from_json, status_to_json
@@ -31,7 +31,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     """Any value of a type of status."""
     arguments = [each for each in typing.get_args(hint) if each is not type(None)]
     if typing.get_origin(hint) is tuple:
-        return st.lists(values(arguments[0]), max_size=2).map(tuple)
+        return st.lists(values(arguments[0]), min_size=int(arguments[0] is PodRecord), max_size=2).map(tuple)
     if arguments:
         return st.none() | values(arguments[0])
     if dataclasses.is_dataclass(hint):
@@ -85,6 +85,14 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("gang.pods.0.name", 3, "status.gang.pods[0].name: expected str, found int"),
         ("gang.createdTime", "2026-11-27T12:00:00", "status.gang.createdTime: time without an offset"),
         ("gang.createdTime", 3, "status.gang.createdTime: fromisoformat: argument must be str"),
+        ("gang.createdTime", "0001-01-01T00:00:00+14:00", "status.gang.createdTime: date value out of range"),
+        ("gang.pods", [], "status.gang: an incarnation has at least one pod"),
+        (
+            "interruptionRate",
+            {"zones": [{"zone": "a", "interruptions": -1}]},
+            "status.interruptionRate.zones[0]: counts and times are not negative",
+        ),
+        ("cost", {"spotNodeSeconds": 1e300}, "status.cost.spotNodeSeconds: out of range: 1e+300"),
         ("cost", {"spent": "much"}, "status.cost.spent: "),
         ("gang.capacityType", "Borrowed", "status.gang.capacityType: 'Borrowed' is not a valid CapacityType"),
         (

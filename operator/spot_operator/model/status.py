@@ -102,6 +102,10 @@ class Gang:
     accounted_until: datetime | None = None
     """Node time up to here is already in status.cost."""
 
+    def __post_init__(self) -> None:
+        if not self.pods:
+            raise ValueError("an incarnation has at least one pod")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Restart:
@@ -201,6 +205,10 @@ class ZoneInterruptions:
     """For which pods were on spot nodes there."""
     node_hours_per_interruption: float | None = None
     """Expected, by what all jobs of the pool have seen in the zone and the chart's prior."""
+
+    def __post_init__(self) -> None:
+        if self.interruptions < 0 or self.node_seconds < 0:
+            raise ValueError("counts and times are not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
