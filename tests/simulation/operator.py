@@ -40,8 +40,10 @@ SETTINGS = Settings(
 class Weather:
     """What lies between the operators and the API server; changed by the schedule."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, lagging: str = "") -> None:
         self.rng = rng
+        self.lagging = lagging
+        """The kind, in plural, whose watches are slow all the time."""
         self.is_down = False
         """Requests and watches get no answer."""
         self.slow_watches_until = 0.0
@@ -176,7 +178,7 @@ class OperatorProcess:
             return
         rng, now = self._weather.rng, self._time()
         delay = rng.uniform(0.005, 0.1)
-        if now < self._weather.slow_watches_until:
+        if now < self._weather.slow_watches_until or plural == self._weather.lagging:
             delay = rng.uniform(1, SLOWEST_SECONDS)
         due = max(now + delay, self._streams.get(plural, 0.0) + 1e-6)  # two at one time have no order
         self._streams[plural] = due
@@ -190,8 +192,6 @@ class OperatorProcess:
         if self.is_dead or core is None:
             return
         deleted = kind == "DELETED"
-        if kind == LISTED:
-            core.hear_gap()
         if plural == "pods":
             core.hear_pod(seen, deleted=deleted)
         elif plural == "nodes":
@@ -212,6 +212,13 @@ class OperatorProcess:
         for plural in ("nodes", "pods", "spottrainingjobs"):
             for each in self._api.all(plural):
                 self._hear(LISTED, plural, each)
+            # That it has been listed is told after it, and also of nothing.
+            due = max(self._time(), self._streams.get(plural, 0.0))
+            asyncio.get_running_loop().call_at(due, self._tell_gap)
+
+    def _tell_gap(self) -> None:
+        if not self.is_dead and self.core is not None:
+            self.core.hear_gap()
 
     # ------------------------------------------------------------------ requests
 

@@ -36,7 +36,7 @@ class Run:
     def __init__(self, schedule: Schedule, loop: VirtualLoop) -> None:
         self.schedule = schedule
         self.world = World(schedule.seed, loop.time)
-        self.weather = Weather(self.world.rng)
+        self.weather = Weather(self.world.rng, schedule.lagging)
         self.checks = Checks(self.world)
         self.operators: dict[int, OperatorProcess] = {}
         self.num_calls = 0
@@ -125,6 +125,7 @@ class Run:
             and not weather.lost_answers
             and not self.world.api.refuse_pods
             and self.world.seconds() > weather.slow_watches_until + SLOWEST_SECONDS
+            and not weather.lagging
         )
 
     def _could_speak(self) -> bool:

@@ -74,6 +74,10 @@ WEIGHTS = {
 }
 
 
+WATCHED = ("nodes", "nodes", "pods", "spottrainingjobs")
+LAG_PROBABILITY = 0.2
+
+
 SILENCING = {
     Kind.OPERATOR_DIES_NOW,
     Kind.OPERATOR_DIES_AT_CALL,
@@ -130,12 +134,15 @@ class Schedule:
     num_operators: int
     num_spot_nodes: int
     skew_seconds: tuple[float, ...]
+    lagging: str = ""
+    """The kind, in plural, whose watches are slow all the time while the others are not."""
 
     def __str__(self) -> str:
         lines = [
             f"seed {self.seed}: {self.num_operators} operators, clocks off by {self.skew_seconds} s, "
             f"{self.num_spot_nodes} spot nodes"
         ]
+        lines += [f"  the watches of {self.lagging} are slow all the time"] if self.lagging else []
         lines += [f"  job {n}: {job}" for n, job in enumerate(self.jobs)]
         return "\n".join(lines + [f"  {each}" for each in self.disturbances])
 
@@ -181,7 +188,11 @@ def draw(seed: int) -> Schedule:
     skew = tuple(
         round(rng.uniform(-2.0, 2.0), 2) if rng.random() < 0.3 else 0.0 for _ in range(num_operators)
     )
-    return Schedule(seed, jobs, tuple(disturbances), num_operators, rng.choice([1, 1, 2, 3]), skew)
+    num_spot_nodes = rng.choice([1, 1, 2, 3])
+    # By dice of its own: all else about a seed stays as it is.
+    lags = random.Random(f"{seed} lags")
+    lagging = lags.choice(WATCHED) if lags.random() < LAG_PROBABILITY else ""
+    return Schedule(seed, jobs, tuple(disturbances), num_operators, num_spot_nodes, skew, lagging)
 
 
 def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
@@ -199,6 +210,8 @@ def shrink(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
             smaller = _with(schedule, num_operators=1)
             if fails(smaller):
                 schedule, changed = smaller, True
+        if schedule.lagging and fails(smaller := _with(schedule, lagging="")):
+            schedule, changed = smaller, True
     return schedule
 
 
