@@ -36,6 +36,7 @@ from spot_operator.model import (
     Decision,
     Gang,
     JobEvent,
+    JobStatus,
     Observation,
     PodRefusal,
     PolicySettings,
@@ -118,9 +119,9 @@ def _uids(gang: Gang | None) -> frozenset[str]:
     return frozenset(pod.uid for pod in gang.pods if pod.uid) if gang is not None else frozenset()
 
 
-def _answers(observation: Observation, decision: Decision) -> Mapping[int, str]:
-    """What the pods of each incarnation are told when they report: by what is about to be written."""
-    decided = replace(observation, status=decision.status)
+def _answers(observation: Observation, status: JobStatus) -> Mapping[int, str]:
+    """What the pods of each incarnation are told when they report, by a status that is written."""
+    decided = replace(observation, status=status)
     gangs = (decided.status.predecessor, decided.status.gang)
     live = [gang.incarnation for gang in gangs if gang is not None]
     return {number: directives(decided, number).to_json() for number in (EARLIER, *live)}
@@ -223,14 +224,15 @@ class Reconciler:
         decision = decide(observation, self._clock(), self._policy)
         if not is_live and not _is_enough(observation, decision):
             return None
-        self._answers[key] = _answers(observation, decision)
+        self._answers.setdefault(key, _answers(observation, observation.status))
         try:
             written, later = await self._persist(key, job, observation, decision)
         except (Conflict, NotFound, Refused) as error:
             return await self._not_written(key, job, error) if is_live else None
         if not is_live and written is None and (decision.actions or is_new):
             return None  # no write has confirmed that the job is so: nothing may rest on it
-
+        # Not before: a pod that was told to stop by what was never written would be judged without a reason.
+        self._answers[key] = _answers(observation, decision.status)
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
         for uid in results.absent:

@@ -626,7 +626,6 @@ class World:
             reason = {"reason": "Terminated", "message": "Pod was terminated in response to node shutdown."}
         if each.is_under_pressure:
             reason = {"reason": "Evicted", "message": "The node was low on resource: memory."}
-            self._disrupt(each.pod_name, "TerminationByKubelet")
         state = {
             "terminated": {
                 "exitCode": end.exit_code,
@@ -642,7 +641,11 @@ class World:
             if not await self._is_heard_again(each.machine):
                 return
         phase = "Succeeded" if end.exit_code == 0 else "Failed"
-        self._set_state(each.pod_uid, each.pod_name, state, phase, **reason)
+        if each.is_under_pressure and self._pod(each.pod_uid, each.pod_name) is not None:
+            told = {"phase": phase, "containerStatuses": [{"name": "trainer", "state": state}], **reason}
+            self._disrupt(each.pod_name, "TerminationByKubelet", **told)  # a kubelet says it all at once
+        else:
+            self._set_state(each.pod_uid, each.pod_name, state, phase, **reason)
         while (pod := self._pod(each.pod_uid, each.pod_name)) is not None:
             if pod["metadata"].get("deletionTimestamp"):
                 break
@@ -679,7 +682,7 @@ class World:
         self.ended[each.pod_uid] = "its machine went off"
         each.task.cancel()
 
-    def _disrupt(self, name: str, reason: str, **status: str) -> None:
+    def _disrupt(self, name: str, reason: str, **status: Any) -> None:
         """A later reason replaces an earlier one, and not since when the pod is a target."""
 
         def change(pod: Object) -> None:

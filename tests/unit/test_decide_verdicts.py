@@ -381,6 +381,20 @@ def test_row_12_node_pressure_is_not_charged() -> None:
     assert (restart.row, restart.cause, restart.charged) == ("12", Cause.NODE_PRESSURE, False)
 
 
+@pytest.mark.parametrize(("later_seconds", "row"), [(6, "12"), (4, "5")])
+def test_row_12_a_notice_that_comes_clearly_after_the_eviction_is_not_why(
+    later_seconds: int, row: str
+) -> None:
+    notice = noticed(confirmed=True, ago=20)
+    pod = make_ended_pod(
+        137,
+        finished_at=notice.first_seen_time - seconds(later_seconds),
+        status_reason="Evicted",
+        conditions=disrupted("TerminationByKubelet"),
+    )
+    assert verdict(replace(with_notice(notice), pods=(pod,))).row == row
+
+
 def test_row_13_the_pods_own_limit_is_charged() -> None:
     pod = make_ended_pod(137, status_reason="Evicted", status_message='Usage of EmptyDir volume "x" exceeds')
     restart = verdict(make_observation(pods=(pod,)))

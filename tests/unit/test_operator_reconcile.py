@@ -102,6 +102,36 @@ async def test_what_a_look_decides_is_in_the_answer_to_the_next_report() -> None
     assert json.loads(answer)["directives"]["checkpointNow"].startswith("hint-")
 
 
+class Unwritable(Stubborn):
+    """A job whose node is being reclaimed, and whose status cannot be written."""
+
+    def __init__(self) -> None:
+        super().__init__("PUT", status=500)
+
+    def _answer(self, path: str, body: Json | None) -> Json:
+        if "/nodes/" in path:
+            taint = {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}
+            return {"metadata": {"name": "spot-a", "uid": "node-uid-a"}, "spec": {"taints": [taint]}}
+        return super()._answer(path, body)
+
+
+async def test_no_pod_is_told_to_stop_by_what_could_not_be_written() -> None:
+    """It would stop, and nothing would say why: persist before acting holds for answers as well."""
+    cluster = Unwritable()
+    core = make_core(cluster)
+    with pytest.raises(KubeError):
+        await core.reconciler.reconcile(KEY)
+    assert "DELETE digits-0c5e1-1-0" not in cluster.calls
+    answer = core.reconciler.answer(JobPod(KEY, JOB_UID, 1))
+    assert answer is not None
+    assert "stop" not in json.loads(answer)["directives"]
+    cluster._refuses = "none"
+    await core.reconciler.reconcile(KEY)
+    answer = core.reconciler.answer(JobPod(KEY, JOB_UID, 1))
+    assert answer is not None
+    assert json.loads(answer)["directives"]["stop"] == "NodeSignal"
+
+
 async def test_a_pod_of_a_job_that_was_made_anew_under_its_name_gets_no_answer() -> None:
     core = make_core(Cluster())
     await core.reconciler.reconcile(KEY)

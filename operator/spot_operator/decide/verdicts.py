@@ -309,6 +309,16 @@ def is_admission_refusal(reason: str) -> bool:
     return reason in ADMISSION_REFUSALS or reason.startswith("OutOf")
 
 
+def row_12_before_any_notice(case: Case) -> Verdict | None:
+    """The kubelet evicted it clearly before its node was heard to go: that is not why it ended."""
+    notice, termination = case.fate.record.notice, case.termination
+    if notice is None or termination is None or termination.finished_at is None:
+        return None
+    if termination.finished_at >= notice.first_seen_time - CLOCK_TOLERANCE:
+        return None
+    return row_12_node_pressure(case)
+
+
 def row_14_not_admitted(case: Case) -> Verdict | None:
     """Refused when it came, or refused again by a machine that came back under its old name (C2.8)."""
     pod = case.fate.pod
@@ -473,6 +483,7 @@ ROWS: Final[tuple[Row, ...]] = (
     row_22_left_in_the_middle,
     row_22_finished_by_itself,
     row_crash_before_notice,
+    row_12_before_any_notice,
     row_5_confirmed_reclaim,
     row_6_node_shutdown,
     row_7_probable_reclaim,
