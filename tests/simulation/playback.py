@@ -50,6 +50,7 @@ class Playback:
             on_call=lambda *_: None,
             complain=self.complaints.append,
         )
+        self.world.complain = self.complaints.append
         operator.start()
         while not (pods := self.api.all("pods")):  # noqa: ASYNC110  (virtual time)
             await asyncio.sleep(0.1)

@@ -42,6 +42,7 @@ class Run:
         self.num_calls = 0
         self.promises = Promises(self.world, self.checks.fail, self._is_calm, self._is_alive)
         self.world.report_to = self._report
+        self.world.complain = self.checks.fail
         self._disturber = Disturber(self.world, self.weather, self.operators, self._leader)
 
     # ------------------------------------------------------------------ the course of it

@@ -142,6 +142,8 @@ class World:
         self.report_to: Callable[[str, ProgressReport], Directives | None] = lambda _uid, _report: None
         self.on_start: Callable[[Running], None] = lambda _: None
         self.on_end: Callable[[Running, End], None] = lambda _each, _end: None
+        self.complain: Callable[[str], None] = print
+        """Of what went wrong in the model itself, and would otherwise be lost."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._schedule_due = False
         self._provisioning: set[str] = set()
@@ -158,7 +160,12 @@ class World:
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_done)
+
+    def _note_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.complain(f"the model itself failed: {error!r}")
 
     async def _until(self, what: Callable[[], bool], every_seconds: float) -> None:
         while not what():  # noqa: ASYNC110  (a poll of the model's; its time is virtual)
@@ -682,7 +689,7 @@ class World:
         self.ended[each.pod_uid] = "its machine went off"
         each.task.cancel()
 
-    def _disrupt(self, name: str, reason: str, **status: Any) -> None:
+    def _disrupt(self, name: str, reason: str, /, **status: Any) -> None:
         """A later reason replaces an earlier one, and not since when the pod is a target."""
 
         def change(pod: Object) -> None:

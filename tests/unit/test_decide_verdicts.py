@@ -13,6 +13,7 @@ from spot_operator.model import (
     Observation,
     PodCondition,
     PolicySettings,
+    Progress,
     Restart,
     Stop,
     Taint,
@@ -513,6 +514,17 @@ def test_row_22_exit_zero_after_it_was_told_to_stop_is_not_done() -> None:
 def test_row_22_exit_zero_on_a_node_with_a_notice_is_the_interruption() -> None:
     observation = with_notice(noticed(confirmed=True))
     assert verdict(replace(observation, pods=(make_ended_pod(0),))).cause is Cause.INTERRUPTION
+
+
+@pytest.mark.parametrize(("reported", "row"), [(None, "10"), (60, "10"), (20, "23")])
+def test_row_10_a_pod_that_nobody_heard_of_since_its_node_was_out_of_reach(
+    reported: float | None, row: str
+) -> None:
+    """Its last words may have been lost with the connection; the node is back by now."""
+    record = make_record(unreachable_time=NOW - seconds(40))
+    told = None if reported is None else NOW - seconds(reported)
+    status = make_status(gang=make_gang(pods=(record,)), progress=Progress(reported_time=told))
+    assert verdict(make_observation(status=status, pods=())).row == row
 
 
 def test_row_23_a_pod_that_vanished_from_a_live_node() -> None:

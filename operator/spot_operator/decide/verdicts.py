@@ -443,9 +443,12 @@ def row_22_exit_zero_when_told(case: Case) -> Verdict | None:
 
 
 def row_23_vanished(case: Case) -> Verdict | None:
-    if case.fate.fate is Fate.GONE and case.termination is None:
-        return _uncharged("23", Cause.VOLUNTARY_EVICTION, "the pod object disappeared")
-    return None
+    if case.fate.fate is not Fate.GONE or case.termination is not None:
+        return None
+    unreachable, said = case.fate.record.unreachable_time, case.progress.reported_time
+    if unreachable is not None and (said is None or said <= unreachable):
+        return _uncharged("10", Cause.NODE_LOST, "the pod disappeared after its node was out of reach")
+    return _uncharged("23", Cause.VOLUNTARY_EVICTION, "the pod object disappeared")
 
 
 def row_16_active_deadline(case: Case) -> Verdict | None:
