@@ -328,9 +328,14 @@ class Checks:
     def _was_followed_by_a_loss(self, pod_uid: str) -> bool:
         """Its machine went unannounced, so soon that it may have been dying when the program failed."""
         ended, machine = self._world.ended_at.get(pod_uid, (0.0, None))
-        if machine is None or (machine.announced_at is not None and machine.announced_at > ended + 10):
+        if machine is None:
             return False
-        return any(ended - 5 <= lost <= ended + SETTLE_SECONDS for lost in machine.lost_at)
+        # What is announced of a machine that is lost already does not say that it was well.
+        announced = machine.announced_at or 0.0
+        return any(
+            ended - 5 <= lost <= ended + SETTLE_SECONDS and not ended + 10 < announced < lost
+            for lost in machine.lost_at
+        )
 
     def _was_followed_by_a_taint(self, pod_uid: str) -> bool:
         """Who polls its machine for notices stops before the taint is there, or before the node goes."""
