@@ -347,15 +347,21 @@ class Checks:
         return is_gone_soon or any(-1 <= at - ended <= 7 for at in machine.tainted_at)
 
     def _could_not_be_read(self, name: str, pod_uid: str) -> bool:
-        """From its end until nothing more could follow, its node could not be looked at."""
-        ended, _ = self._world.ended_at.get(pod_uid, (0.0, None))
+        """From its end until nothing more could follow, its node could not be looked at.
+
+        What it says afterwards tells nothing of that time; that it goes does, while the job is looked at.
+        """
+        ended, machine = self._world.ended_at.get(pod_uid, (0.0, None))
         job = self._world.job(name) or {}
-        completed = time_of((job.get("status") or {}).get("completionTime"))
+        completion = time_of((job.get("status") or {}).get("completionTime"))
         until = ended + UPGRADE_SECONDS
-        if completed is not None:
-            until = min(until, (completed - EPOCH).total_seconds())
+        if completion is not None:
+            completed = (completion - EPOCH).total_seconds()
+            gone = self._world.gone_at.get(machine.uid) if machine is not None else None
+            until = ended if gone is None or gone > completed else min(until, completed)
         # Every 10 s a report makes the operator look again.
-        return any(begin <= ended + 2 and end >= until - 15 for begin, end in self._world.unreadable)
+        reads_fail = self._world.unreadable
+        return any(begin <= ended + 2 and end >= max(ended, until - 15) for begin, end in reads_fail)
 
     def _check_cause(self, name: str, restart: dict[str, Any]) -> None:
         deeds = self._world.truth.get(restart["podUID"], set())
