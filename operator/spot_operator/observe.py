@@ -240,17 +240,17 @@ class Observer:
         machine that came back under its name would be taken for the one before, and then for gone. So it
         would be while it is known by the UID of the one before.
         """
+        recent = _nodes_of_recent(status.recent_restarts, now)
+        found = {name for name, uid in recent.items() if uid and not self._is_known_as(name, uid)}
         if pods is UNKNOWN:
-            return set()
+            return found
         alive = {pod.uid for pod in pods if not is_terminal(pod)}
         bound = {pod.name: pod.node_name for pod in pods}
-        found = set()
         for record in records_of(status):
             name = record.node_name or bound.get(record.name)
             if name and (record.uid not in alive or not self._is_known_as(name, record.node_uid)):
                 found.add(name)
-        recent = _nodes_of_recent(status.recent_restarts, now)
-        return found | {name for name, uid in recent.items() if uid and not self._is_known_as(name, uid)}
+        return found
 
     def _is_known_as(self, name: str, uid: str | None) -> bool:
         """Whether the cache knows the node by this UID, or not at all: then it is read anyway."""

@@ -36,7 +36,6 @@ from spot_operator.model import (
     Decision,
     Gang,
     JobEvent,
-    JobStatus,
     Observation,
     PodRefusal,
     PolicySettings,
@@ -119,12 +118,38 @@ def _uids(gang: Gang | None) -> frozenset[str]:
     return frozenset(pod.uid for pod in gang.pods if pod.uid) if gang is not None else frozenset()
 
 
-def _answers(observation: Observation, status: JobStatus) -> Mapping[int, str]:
-    """What the pods of each incarnation are told when they report, by a status that is written."""
-    decided = replace(observation, status=status)
-    gangs = (decided.status.predecessor, decided.status.gang)
+@dataclass(frozen=True)
+class Answers:
+    """What the pods of a job are told when they report."""
+
+    newest: int
+    """The newest incarnation that status knows."""
+    texts: Mapping[int, str]
+    """By incarnation."""
+
+    def of(self, incarnation: int) -> str | None:
+        """None: status is older than the pod, and has nothing to say to it."""
+        return None if incarnation > self.newest else self.texts.get(incarnation, self.texts[EARLIER])
+
+
+def _answers(observation: Observation, decision: Decision, *, is_written: bool) -> Answers:
+    """Before a decision is written it may ask for a checkpoint, and ends nothing.
+
+    A pod that was told to stop by what was never written would be judged without a reason.
+    """
+    decided = replace(observation, status=decision.status)
+    known = decided if is_written else observation
+    gangs = (known.status.predecessor, known.status.gang)
     live = [gang.incarnation for gang in gangs if gang is not None]
-    return {number: directives(decided, number).to_json() for number in (EARLIER, *live)}
+
+    def text(incarnation: int) -> str:
+        told, wished = directives(known, incarnation), directives(decided, incarnation)
+        return replace(wished, stop=told.stop, predecessor_dead=told.predecessor_dead).to_json()
+
+    return Answers(
+        newest=max(known.status.incarnation, *live, EARLIER),
+        texts={number: text(number) for number in (EARLIER, *live)},
+    )
 
 
 class Reconciler:
@@ -163,7 +188,7 @@ class Reconciler:
         self._replaces_since: dict[JobKey, float] = {}
         """Since when the pods before the ones that are to be created are known to have ended."""
         self._last_write: dict[JobKey, float] = {}
-        self._answers: dict[JobKey, Mapping[int, str]] = {}
+        self._answers: dict[JobKey, Answers] = {}
         self._untold: dict[JobKey, list[Untold]] = {}
         self._hurried: dict[JobKey, int] = {}
         """How many looks in a row have asked for another at once."""
@@ -224,15 +249,15 @@ class Reconciler:
         decision = decide(observation, self._clock(), self._policy)
         if not is_live and not _is_enough(observation, decision):
             return None
-        self._answers.setdefault(key, _answers(observation, observation.status))
+        if is_live:
+            self._answers[key] = _answers(observation, decision, is_written=False)
         try:
             written, later = await self._persist(key, job, observation, decision)
         except (Conflict, NotFound, Refused) as error:
             return await self._not_written(key, job, error) if is_live else None
         if not is_live and written is None and (decision.actions or is_new):
             return None  # no write has confirmed that the job is so: nothing may rest on it
-        # Not before: a pod that was told to stop by what was never written would be judged without a reason.
-        self._answers[key] = _answers(observation, decision.status)
+        self._answers[key] = _answers(observation, decision, is_written=True)
         self._begin_creations(key, observation, decision)
         results = await self._actor.act(key[0], observation.uid, decision.actions)
         for uid in results.absent:
@@ -411,7 +436,7 @@ class Reconciler:
         answers = self._answers.get(pod.key)
         if answers is None or self._uids.get(pod.key) != pod.job_uid:
             return None
-        return answers.get(pod.incarnation, answers[EARLIER])
+        return answers.of(pod.incarnation)
 
     def _know(self, key: JobKey, uid: str) -> None:
         if self._uids.get(key, uid) != uid:

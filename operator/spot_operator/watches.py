@@ -1,18 +1,21 @@
 """What kopf's watches are made to do beyond kopf: tell of every listing, and survive every answer.
 
 kopf lists where a watch begins, and anew when the API server says that it no longer knows what was missed;
-of a listing that holds nothing its handlers hear nothing. And any other error within a watch, or an answer
-that refuses it, ends all watches for good. kopf has no setting for either, so the one function that makes
-a watch is wrapped; `tests/api/test_broken_watch.py` fails where a version of kopf makes them elsewhere.
+of a listing that holds nothing its handlers hear nothing. And any other error within a watch, an answer
+like 404 to it, or one that is no JSON ends all watches for good. kopf has no setting for either, so the one
+function that makes a watch is wrapped; `tests/api/test_broken_watch.py` fails where a version of kopf makes
+them elsewhere.
 """
 
 import asyncio
 import contextlib
 import itertools
+import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+import aiohttp
 from kopf._cogs.clients import watching  # kopf exports no name for it
 from kopf._cogs.clients.errors import APIClientError
 
@@ -24,6 +27,13 @@ STEADY_SECONDS: Final = 60.0
 """A watch that has lived as long begins with the shortest wait again."""
 LEFT_TO_KOPF: Final = frozenset({401, 429})
 """It logs in anew, or begins anew."""
+BREAKS: Final = (
+    watching.WatchingError,
+    APIClientError,
+    aiohttp.ClientResponseError,
+    json.JSONDecodeError,
+    KeyError,  # an ERROR without its code
+)
 
 Watch = Callable[..., AsyncIterator[Any]]
 _log = Log(__name__)
@@ -63,7 +73,7 @@ def steady(watch: Watch, hear_gap: Callable[[], None]) -> Watch:
                         hear_gap()
                     yield event
                 return
-            except (watching.WatchingError, APIClientError) as error:
+            except BREAKS as error:
                 if isinstance(error, APIClientError) and error.status in LEFT_TO_KOPF:
                     raise
                 if now() - began >= STEADY_SECONDS:
@@ -71,8 +81,9 @@ def steady(watch: Watch, hear_gap: Callable[[], None]) -> Watch:
                 seconds = next(waits)
                 metrics.WATCH_ERRORS.labels(resource.plural).inc()
                 _log.warning("a watch broke, begins anew", what=resource.plural, seconds=seconds, error=error)
-                # What happens until then is found by a listing of our own.
                 hear_gap()
-                await asyncio.sleep(seconds)
+            # Not while the error is handled: it keeps the broken watch, and kopf's timer for that one would
+            # end this task.
+            await asyncio.sleep(seconds)
 
     return steady_watch

@@ -23,7 +23,8 @@ from spot_operator.names import ConditionType, Phase
 
 T = TypeVar("T")
 
-MAX_FLOAT: Final = 1e15
+MAX_FLOAT: Final = 1e20
+"""More than any report or sum of ours can reach, and little enough for arithmetic in money."""
 
 _CONDITION_TYPES: Final = frozenset(ConditionType)
 _PHASES: Final = frozenset(Phase)
@@ -219,7 +220,7 @@ def _decode_parsed(parse: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _parse_float(value: Any) -> float:
-    """Seconds and the like; what would not survive arithmetic in money is no such number."""
+    """Seconds and the like."""
     parsed = float(value)
     if not abs(parsed) < MAX_FLOAT:
         raise ValueError(f"out of range: {value!r}")

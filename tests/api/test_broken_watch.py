@@ -97,7 +97,7 @@ def test_a_watch_that_breaks_with_an_error_begins_anew(behind: Behind) -> None:
     assert (behind.is_alive(), behind.num_errors()) == (True, 1)
 
 
-@pytest.mark.parametrize(("plural", "status"), [("pods", 403), ("nodes", 500), ("spottrainingjobs", 404)])
+@pytest.mark.parametrize(("plural", "status"), [("pods", 404), ("nodes", 403), ("spottrainingjobs", 404)])
 def test_a_watch_that_is_refused_for_a_while_costs_nothing_else(
     behind: Behind, plural: str, status: int
 ) -> None:

@@ -51,6 +51,7 @@ class Cluster(Kube):
         super().__init__(Credentials(server="http://x"), timeout_seconds=1, session=session)
         self.calls: list[str] = []
         self.refuses_writes = 0
+        self.job: Json = JOB
 
     async def _send(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
@@ -76,7 +77,7 @@ class Cluster(Kube):
             return cast(Any, self._answer("/pods", None))["items"][0]
         if "/nodes/" in path:
             return {"metadata": {"name": "spot-a", "uid": "node-uid-a"}, "spec": {"unschedulable": True}}
-        return JOB
+        return self.job
 
 
 def make_core(cluster: Cluster, clock: Callable[[], datetime] = lambda: NOW) -> Core:

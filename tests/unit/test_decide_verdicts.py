@@ -516,15 +516,30 @@ def test_row_22_exit_zero_on_a_node_with_a_notice_is_the_interruption() -> None:
     assert verdict(replace(observation, pods=(make_ended_pod(0),))).cause is Cause.INTERRUPTION
 
 
-@pytest.mark.parametrize(("reported", "row"), [(None, "10"), (60, "10"), (20, "23")])
+@pytest.mark.parametrize(
+    ("unreachable", "reported", "row"),
+    [(40, None, "10"), (40, 60, "10"), (40, 20, "23"), (599, None, "10"), (601, None, "23")],
+)
 def test_row_10_a_pod_that_nobody_heard_of_since_its_node_was_out_of_reach(
-    reported: float | None, row: str
+    unreachable: float, reported: float | None, row: str
 ) -> None:
     """Its last words may have been lost with the connection; the node is back by now."""
-    record = make_record(unreachable_time=NOW - seconds(40))
+    record = make_record(unreachable_time=NOW - seconds(unreachable))
     told = None if reported is None else NOW - seconds(reported)
     status = make_status(gang=make_gang(pods=(record,)), progress=Progress(reported_time=told))
     assert verdict(make_observation(status=status, pods=())).row == row
+
+
+@pytest.mark.parametrize(("before", "expected"), [(None, 0), (300, 0), (5, 5)])
+def test_of_several_silences_of_a_node_the_last_is_remembered(before: float | None, expected: float) -> None:
+    record = make_record(unreachable_time=None if before is None else NOW - seconds(before))
+    taint = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute", time_added=NOW - seconds(10))
+    silent = make_node(ready="Unknown", taints=(taint,))
+    status = make_status(gang=make_gang(pods=(record,)))
+    seen = make_observation(status=status, nodes={"spot-a": silent})
+    gang = decide(seen, NOW, SETTINGS).status.gang
+    assert gang is not None
+    assert gang.pods[0].unreachable_time == NOW - seconds(expected)
 
 
 def test_row_23_a_pod_that_vanished_from_a_live_node() -> None:

@@ -132,6 +132,35 @@ async def test_no_pod_is_told_to_stop_by_what_could_not_be_written() -> None:
     assert json.loads(answer)["directives"]["stop"] == "NodeSignal"
 
 
+async def test_a_checkpoint_is_asked_for_although_nothing_can_be_written() -> None:
+    cluster = Stubborn("PUT", status=500)
+    core = make_core(cluster)
+    with pytest.raises(KubeError):
+        await core.reconciler.reconcile(KEY)
+    answer = core.reconciler.answer(JobPod(KEY, JOB_UID, 1))
+    assert answer is not None
+    directives = json.loads(answer)["directives"]
+    assert directives["checkpointNow"].startswith("hint-")
+    wish = {"annotations": {"spottraining.io/checkpoint-requested-at": "2026-11-23T12:00:00Z"}}
+    cluster.job = {**JOB, "metadata": JOB["metadata"] | wish}
+    with pytest.raises(KubeError):
+        await core.reconciler.reconcile(KEY)
+    answer = core.reconciler.answer(JobPod(KEY, JOB_UID, 1))
+    assert answer is not None
+    assert "2026-11-23T12:00:00Z" in json.loads(answer)["directives"]["checkpointNow"]
+
+
+async def test_a_pod_that_is_newer_than_the_status_is_told_nothing_until_it_is_taken_up() -> None:
+    """The status came from a backup: what runs is not superseded."""
+    core = make_core(Stubborn("PUT", status=500))
+    with pytest.raises(KubeError):
+        await core.reconciler.reconcile(KEY)
+    assert core.reconciler.answer(JobPod(KEY, JOB_UID, 5)) is None
+    earlier = core.reconciler.answer(JobPod(KEY, JOB_UID, 0))
+    assert earlier is not None
+    assert json.loads(earlier)["directives"]["stop"] == "Superseded"
+
+
 async def test_a_pod_of_a_job_that_was_made_anew_under_its_name_gets_no_answer() -> None:
     core = make_core(Cluster())
     await core.reconciler.reconcile(KEY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,7 +15,8 @@ from spot_operator.metrics import REGISTRY
 
 LISTED = watching.Bookmark.LISTED
 BROKEN = watching.WatchingError("Error in the watch-stream: ...")
-FORBIDDEN = errors.APIForbiddenError("not now", status=403, headers={})
+ABSENT = errors.APINotFoundError("not now", status=404, headers={})
+NO_JSON = json.JSONDecodeError("Expecting value", "<html>", 0)
 EVENT = {"type": "ADDED", "object": {}}
 
 
@@ -79,7 +82,7 @@ async def test_nothing_is_told_of_a_watch_that_ends_before_its_listing_does(scri
     assert scripted.gaps == 0
 
 
-@pytest.mark.parametrize("error", [BROKEN, FORBIDDEN])
+@pytest.mark.parametrize("error", [BROKEN, ABSENT, NO_JSON, KeyError("code")])
 async def test_it_begins_anew_after_an_error_and_what_was_missed_is_asked_for(
     script: Script, error: Exception
 ) -> None:
@@ -91,7 +94,7 @@ async def test_it_begins_anew_after_an_error_and_what_was_missed_is_asked_for(
 
 
 async def test_it_waits_longer_from_error_to_error_up_to_half_a_minute(script: Script) -> None:
-    scripted = script(*[[FORBIDDEN]] * 7, [])
+    scripted = script(*[[ABSENT]] * 7, [])
     await scripted.run()
     assert scripted.waits == [1, 2, 4, 8, 16, 30, 30]
 
@@ -118,6 +121,27 @@ async def test_a_watch_that_lived_begins_with_the_shortest_wait(
 async def test_all_else_is_left_as_it_is(script: Script, error: Exception) -> None:
     with pytest.raises(type(error)):
         await script([error]).run()
+
+
+async def test_nothing_of_a_broken_watch_is_left_to_end_the_next_one() -> None:
+    """kopf's has a timer for silence, which runs as long as anything holds the watch."""
+
+    async def events() -> AsyncIterator[Any]:
+        async with asyncio.timeout(0.2):
+            yield EVENT
+            await asyncio.sleep(10)
+
+    async def watch(**_: Any) -> AsyncIterator[Any]:
+        begun.append(True)
+        if len(begun) > 1:
+            return
+        async for event in events():
+            yield event
+            raise BROKEN
+
+    begun: list[bool] = []
+    assert [event async for event in watches.steady(watch, lambda: None)(resource=Pods())] == [EVENT]
+    assert len(begun) == 2
 
 
 def test_kopf_is_as_before_once_the_watches_have_ended() -> None:

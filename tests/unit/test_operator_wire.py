@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spot_operator.model import Condition, Cost, JobStatus, PodRecord
+from spot_operator.model import Condition, Cost, JobStatus, Overheads, PodRecord, Progress
 from spot_operator.names import ConditionType
+from spot_operator.policy import Launches
 from spot_operator.testing import make_gang, make_status
 from spot_operator.wire import StatusUnreadable, status_from_json, status_to_json
+from spot_trainer.contract import MAX_INTEGER
 
 SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text("abc-", min_size=1, max_size=5),
@@ -106,6 +108,14 @@ def test_what_cannot_be_read_is_named_by_its_path(path: str, value: Any, complai
     with pytest.raises(StatusUnreadable) as raised:
         status_from_json(_with(path, value))
     assert str(raised.value).startswith(complaint)
+
+
+def test_whatever_a_report_can_bring_about_can_be_read() -> None:
+    """The greatest numbers that a report may have, and the least rate that is written."""
+    launches = Launches(total_seconds=MAX_INTEGER / 0.001)
+    progress = Progress(steps_per_second=float(MAX_INTEGER))
+    status = JobStatus(progress=progress, overheads=Overheads(spot=launches))
+    assert status_from_json(status_to_json(status)) == status
 
 
 def test_of_a_list_the_item_is_named() -> None:

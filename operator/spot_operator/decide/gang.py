@@ -1,7 +1,8 @@
 """The gang's records brought up to date with what is seen now.
 
-Invariant: a record only ever gains knowledge (UID, node, notice, times), because it has to
-be enough for a verdict when the pod and its node are gone.
+Invariant: a record keeps what was learned (UID, node, notice, times), because it has to be enough
+for a verdict when the pod and its node are gone; only that the node is gone is taken back when the
+same machine is there again.
 """
 
 from dataclasses import replace
@@ -72,8 +73,8 @@ def _refresh_node(record: PodRecord, observation: Observation, now: datetime) ->
         return _refresh_gone(record, observation, now)
     if not isinstance(node, NodeView):
         return record
-    unreachable_time = record.unreachable_time
-    if unreachable_time is None and unreachable_since(node) is not None:
+    unreachable_time, since = record.unreachable_time, unreachable_since(node)
+    if since is not None and (unreachable_time is None or unreachable_time < since):
         unreachable_time = now
     return replace(
         record,

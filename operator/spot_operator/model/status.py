@@ -76,7 +76,7 @@ class PodRecord:
     finished_time: datetime | None = None
     """When that container ended, by its kubelet: the pod may be gone before the hold is over."""
     unreachable_time: datetime | None = None
-    """When the pod's node was first seen out of reach; by the verdict it may be Ready again."""
+    """When the pod's node was first seen to be out of reach, the last time that it was; it may be back."""
 
 
 @dataclass(frozen=True, kw_only=True)
