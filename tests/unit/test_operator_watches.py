@@ -135,7 +135,8 @@ async def test_nothing_of_a_broken_watch_is_left_to_end_the_next_one() -> None:
         begun.append(True)
         if len(begun) > 1:
             return
-        async for event in events():
+        stream = events()  # held by the frame, and so by the error
+        async for event in stream:
             yield event
             raise BROKEN
 
