@@ -80,7 +80,9 @@ def steady(watch: Watch, hear_gap: Callable[[], None]) -> Watch:
                     waits = iter(Backoffs())
                 seconds = next(waits)
                 metrics.WATCH_ERRORS.labels(resource.plural).inc()
-                _log.warning("a watch broke, begins anew", what=resource.plural, seconds=seconds, error=error)
+                _log.warning(
+                    "a watch broke, begins anew", what=resource.plural, seconds=seconds, error=str(error)
+                )
                 hear_gap()
             # Not while the error is handled: it keeps the broken watch, and kopf's timer for that one would
             # end this task.

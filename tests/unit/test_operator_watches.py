@@ -138,7 +138,7 @@ async def test_nothing_of_a_broken_watch_is_left_to_end_the_next_one() -> None:
         stream = events()  # held by the frame, and so by the error
         async for event in stream:
             yield event
-            raise BROKEN
+            raise watching.WatchingError("as fresh as the watch, which it holds")
 
     begun: list[bool] = []
     assert [event async for event in watches.steady(watch, lambda: None)(resource=Pods())] == [EVENT]
