@@ -131,7 +131,8 @@ class Observer:
         pods = await self._with_unlisted(namespace, uid, pods, expected, trainer)
         names = {pod.node_name for pod in pods if pod.node_name} if pods is not UNKNOWN else set()
         names |= {record.node_name for record in records_of(status) if record.node_name}
-        names |= _nodes_of_recent(status.recent_restarts, self._clock()).keys()
+        recent = _nodes_of_recent(status.recent_restarts, self._clock())
+        names |= recent.keys()
         self._nodes.place((namespace, name), names)
         known, interruptions = Overheads(), dict[str, Interruptions]()
         if isinstance(spec, JobSpec):
@@ -139,7 +140,7 @@ class Observer:
             interruptions = self._pools.known_interruptions(uid, spec)
             if spec.fallback.policy is FallbackPolicy.AUTO:
                 known = self._pools.known(uid, spec)
-        nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods, self._clock()))
+        nodes = await self._look_at_nodes(names, self._nodes_to_judge_by(status, pods, recent))
         return Observation(
             namespace=namespace,
             name=name,
@@ -232,7 +233,7 @@ class Observer:
         return tuple(pod_view(pod, trainer) for pod in gone)
 
     def _nodes_to_judge_by(
-        self, status: JobStatus, pods: tuple[PodView, ...] | Unknown, now: datetime
+        self, status: JobStatus, pods: tuple[PodView, ...] | Unknown, recent: Mapping[str, str | None]
     ) -> set[str]:
         """Nodes that a watch which lags must not speak for.
 
@@ -240,7 +241,6 @@ class Observer:
         machine that came back under its name would be taken for the one before, and then for gone. So it
         would be while it is known by the UID of the one before.
         """
-        recent = _nodes_of_recent(status.recent_restarts, now)
         found = {name for name, uid in recent.items() if uid and not self._is_known_as(name, uid)}
         if pods is UNKNOWN:
             return found

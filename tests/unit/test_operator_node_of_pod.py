@@ -51,7 +51,7 @@ async def test_a_pod_is_not_given_up_because_a_watch_still_knows_the_machine_bef
     assert "nodeGoneTime" not in record
 
 
-async def test_a_verdict_is_not_changed_because_a_watch_still_knows_the_machine_before() -> None:
+async def test_the_node_of_a_verdict_is_read_where_a_watch_knows_it_by_another_uid() -> None:
     cluster = await settled()
     restart = {
         "incarnation": 1,

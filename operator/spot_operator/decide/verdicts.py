@@ -54,10 +54,11 @@ MAX_SAID_CHARS: Final = 400
 COMMAND_ERRORS: Final = frozenset({2, 126, 127})
 """A shell's or an argument parser's word for a command line that cannot work."""
 
-SILENCE_WINDOW: Final = timedelta(minutes=10)
-"""A pod that goes unheard so soon after its node was out of reach, and was silent since, went with it."""
 COMMAND_ERROR_SECONDS: Final = 60.0
 """A command line that cannot work ends sooner than this."""
+
+SILENCE_WINDOW: Final = timedelta(minutes=10)
+"""A pod that goes unheard so soon after its node was out of reach, and was silent since, went with it."""
 
 
 Row = Callable[[Case], Verdict | None]
@@ -448,10 +449,9 @@ def row_23_vanished(case: Case) -> Verdict | None:
     if case.fate.fate is not Fate.GONE or case.termination is not None:
         return None
     unreachable, said = case.fate.record.unreachable_time, case.progress.reported_time
-    is_recent = unreachable is not None and case.now < unreachable + SILENCE_WINDOW
-    if unreachable is not None and is_recent and (said is None or said <= unreachable):
-        return _uncharged("10", Cause.NODE_LOST, "the pod disappeared after its node was out of reach")
-    return _uncharged("23", Cause.VOLUNTARY_EVICTION, "the pod object disappeared")
+    if unreachable is None or case.now >= unreachable + SILENCE_WINDOW or (said and said > unreachable):
+        return _uncharged("23", Cause.VOLUNTARY_EVICTION, "the pod object disappeared")
+    return _uncharged("10", Cause.NODE_LOST, "the pod disappeared after its node was out of reach")
 
 
 def row_16_active_deadline(case: Case) -> Verdict | None:
