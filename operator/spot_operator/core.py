@@ -38,6 +38,9 @@ GAP_SETTLING_SECONDS: Final = 1.0
 """Watches begin together, at the start or when a server comes back, and each hands on one object after the
 other."""
 GAP_RETRY_MAX_SECONDS: Final = 30.0
+GAP_PATIENCE_SECONDS: Final = 5.0
+"""So long a listing after a gap lets the looks go first that a start or a server's return has made due: it
+would slow them down, and finds only what went while nobody watched."""
 
 _log = Log(__name__)
 
@@ -163,6 +166,7 @@ class Core:
                     await gap.wait()
             if gap.is_set():
                 await asyncio.sleep(settling)
+                await self._wait_for_looks()
             if not gap.is_set() or loop.time() >= due:
                 is_due, due = True, loop.time() + period
             gap.clear()  # before it lists: what is lost from now on, this listing may not show
@@ -173,6 +177,13 @@ class Core:
                 _log.warning("failed, will be repeated", what="listing", error=error.message)
                 gap.set()
                 settling = min(2 * settling, GAP_RETRY_MAX_SECONDS)
+
+    async def _wait_for_looks(self) -> None:
+        """Until no more of them wait than are made at a time."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + GAP_PATIENCE_SECONDS
+        while self.queue.depth() > self._settings.workers and loop.time() < end:  # noqa: ASYNC110 (no event)
+            await asyncio.sleep(GAP_SETTLING_SECONDS / 2)
 
     async def _list_jobs(self, pressing: Set[JobKey], *, is_first: bool) -> Sequence[JobKey]:
         """Returns the jobs that there are."""

@@ -88,7 +88,7 @@ class Elector:
             await asyncio.sleep(self._settings.retry_seconds)
             was_leading = self.is_leading()
             await self._attempt(self._try_acquire)
-            if was_leading and not self.is_leading():
+            if was_leading and not self.is_leading() and not self._is_released:
                 _log.warning("renewal overdue: nothing is written until the API server answers")
 
     async def release(self) -> None:

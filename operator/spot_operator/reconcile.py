@@ -321,6 +321,8 @@ class Reconciler:
         self, key: JobKey, job: Json, observation: Observation, decision: Decision
     ) -> tuple[Json | None, float | None]:
         """The job as it was written, if it was; and in how many seconds a write held back is due."""
+        if compare(observation.status, decision.status) is Change.NOTHING:
+            return None, None  # as of most looks, and seen without JSON
         body = status_to_json(decision.status)
         # Compared as it will be read back, so that a value that JSON rounds is no difference.
         change = compare(observation.status, status_from_json(body))

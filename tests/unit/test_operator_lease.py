@@ -224,6 +224,23 @@ async def test_two_that_race_for_an_expired_lease_do_not_both_win() -> None:
         task.cancel()
 
 
+async def test_who_gives_the_lease_back_does_not_say_that_a_renewal_under_way_is_overdue(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Slow(ScriptedStore):
+        async def _answer(self) -> None:
+            await asyncio.sleep(0.3)
+
+    first = make_elector(Slow(), "a")
+    await first.acquire()
+    holding = asyncio.create_task(first.hold())
+    await asyncio.sleep(SETTINGS.retry_seconds + 0.1)
+    await first.release()
+    await asyncio.sleep(SETTINGS.retry_seconds)
+    holding.cancel()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 async def test_a_renewal_under_way_does_not_keep_a_lease_that_is_given_back() -> None:
     class Renewing(ScriptedStore):
         """A renewal arrives between the look and the write of whoever gives the lease back."""

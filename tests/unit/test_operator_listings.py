@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytest
 from scripted_api import KEY, Json, Quiet, begin, make_core, settled, with_version
 
-from spot_operator.core import GAP_RETRY_MAX_SECONDS, GAP_SETTLING_SECONDS, Core
+from spot_operator.core import GAP_PATIENCE_SECONDS, GAP_RETRY_MAX_SECONDS, GAP_SETTLING_SECONDS, Core
 from spot_operator.kube import KubeError
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID
 
 pytestmark = pytest.mark.looptime
 PERIOD_SECONDS = Settings(namespace="system").resync_seconds
+WORKERS = Settings(namespace="system").workers
 
 
 def now() -> float:
@@ -78,6 +79,29 @@ async def test_many_gaps_at_one_time_are_one_listing() -> None:
             await asyncio.sleep(GAP_SETTLING_SECONDS / 10)
         await asyncio.sleep(PERIOD_SECONDS / 2)
     assert listings.times == [began + GAP_SETTLING_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("due", "until", "waits"),
+    [
+        pytest.param(WORKERS, PERIOD_SECONDS, 0.0, id="no more than are made at a time"),
+        pytest.param(WORKERS + 1, PERIOD_SECONDS, GAP_PATIENCE_SECONDS, id="for ever"),
+        pytest.param(WORKERS + 1, GAP_SETTLING_SECONDS + 1.2, 1.5, id="for a while"),
+    ],
+)
+async def test_a_listing_after_a_gap_waits_while_looks_pile_up_but_not_for_long(
+    due: int, until: float, waits: float
+) -> None:
+    listings, began = Listings(), now()
+    async with listing_again(listings) as core:
+        core.queue._due.clear()
+        for number in range(due):
+            core.queue.wake(("default", f"job-{number}"))
+        core.hear_gap()
+        await asyncio.sleep(until)
+        core.queue._due.clear()
+        await asyncio.sleep(PERIOD_SECONDS / 2)
+    assert listings.times[0] == began + GAP_SETTLING_SECONDS + waits
 
 
 async def test_gaps_however_many_do_not_keep_the_jobs_from_being_looked_at_once_in_a_period() -> None:
