@@ -430,6 +430,23 @@ def test_row_17_stopped_on_purpose() -> None:
     assert (restart.row, restart.cause, restart.charged) == ("17", Cause.REQUESTED, False)
 
 
+def test_row_17_a_stop_on_purpose_is_not_put_down_to_a_deletion_that_was_asked_for_after_it() -> None:
+    """It was told late, when its node was in reach again, and suspension had deleted the pod meanwhile."""
+    asked = NOW - seconds(1)
+    stop = Stop(reason=StopReason.SUSPENDED, message="suspended", time=asked)
+    pod = make_ended_pod(
+        75,
+        finished_at=asked - seconds(6),
+        deletion_timestamp=asked + seconds(120),
+        deletion_grace_seconds=120,
+    )
+    restart = verdict(make_observation(status=make_status(gang=make_gang(stop=stop)), pods=(pod,)))
+    assert (restart.row, restart.cause) == ("17", Cause.REQUESTED)
+    near = replace(pod, trainer=make_ended_pod(75, finished_at=asked - seconds(4)).trainer)
+    restart = verdict(make_observation(pods=(near,)))
+    assert (restart.row, restart.cause) == ("18", Cause.VOLUNTARY_EVICTION)
+
+
 def test_row_17_stopping_again_and_again_without_progress_is_a_failure() -> None:
     status = make_status()
     causes = []

@@ -390,7 +390,7 @@ def row_17_stopped_on_purpose(case: Case) -> Verdict | None:
     stopped = outcome is not None and outcome.kind is OutcomeKind.STOPPED
     if case.exit_code != ExitCode.STOPPED and not stopped:
         return None
-    if case.deletion_requested_time is not None:
+    if case.deletion_requested_time is not None and not case.ended_before_stop():
         return _uncharged(
             "18", Cause.VOLUNTARY_EVICTION, "stopped after a checkpoint; deleted by someone else"
         )
