@@ -14,13 +14,23 @@ from demo.manifests import TRAINER_IMAGE
 pytestmark = pytest.mark.e2e
 
 NAMED_WITHIN_SECONDS = 30
+NAMED_BY_THE_TRAINER_WITHIN_SECONDS = 120
+"""Its program has to start and to end before."""
 S3_AWAY_SECONDS = 60
 
 
-def _names(place: Place, name: str, reason: str, missing: str, *, type_: str = "PodsReady") -> None:
+def _names(
+    place: Place,
+    name: str,
+    reason: str,
+    missing: str,
+    *,
+    type_: str = "PodsReady",
+    within_seconds: float = NAMED_WITHIN_SECONDS,
+) -> None:
     """Wait until the condition says what is missing, by its name."""
     job = place.jobs.wait_condition(
-        name, type_, status="False", reason=reason, timeout_seconds=NAMED_WITHIN_SECONDS
+        name, type_, status="False", reason=reason, timeout_seconds=within_seconds
     )
     assert missing in condition(job, type_)["message"]
 
@@ -61,7 +71,14 @@ def missing_bucket(place: Place) -> Result:
     place.add_nodes(1)
     plan = place.plan(bucket="absent-bucket")
     place.apply(plan)
-    _names(place, plan.name, "NoSuchBucket", "absent-bucket", type_="CheckpointReady")
+    _names(
+        place,
+        plan.name,
+        "NoSuchBucket",
+        "absent-bucket",
+        type_="CheckpointReady",
+        within_seconds=NAMED_BY_THE_TRAINER_WITHIN_SECONDS,
+    )
     place.lab.cluster.s3.create_bucket("absent-bucket")
     place.stage.finish(120)
     return place.result(plan, compare=False)
