@@ -165,8 +165,13 @@ def test_a_protected_pod_is_not_evicted_and_dies_with_the_machine(cluster: Clust
     apply(cluster, pod("protected", "spare-b", WAIT_FOR_SIGTERM, annotations=protected))
     wait_for_phase(cluster, "protected", "Running")
     record = cluster.reclaim("spare-b", notice_seconds=4)
-    assert "evicted" not in [step.name for step in record.steps]
-    assert 3.9 <= record.seconds("powered off") < 8
+    names = [step.name for step in record.steps]
+    assert "evicted" not in names
+    assert names[-3:] == ["notice over", "powered off", "node object removed"]
+    assert record.seconds("notice over") >= 3.9
+    # How long its power takes to be cut depends on what else the tests' machine does; were the pod asked to
+    # stop, it would be 30 s.
+    assert record.seconds("powered off") < 25
 
 
 def test_cordon_and_evict_removes_the_node_too(cluster: Cluster) -> None:

@@ -62,7 +62,8 @@ def test_on_a_volume(mode: str, memory_path: Path) -> None:
         "after replace",
         "after fsync",
     } <= places
-    assert {p["resumed"] for p in points} >= {0, 1, 2}
+    # What ends while a save is under way in the background is saved with the next: the second may be skipped.
+    assert {p["resumed"] for p in points} >= ({0, 1, 2, 3} if mode == "waiting" else {0, 1, 3})
 
 
 def test_on_s3(tmp_path: Path) -> None:
