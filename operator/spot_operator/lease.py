@@ -127,9 +127,9 @@ class Elector:
 
     async def _try_acquire(self) -> bool:
         started = self._monotonic()
-        if self._is_released:
-            return False  # whatever still renews has nothing to renew
         lease = await self._store.read()
+        if self._is_released:
+            return False  # meanwhile, it may be: what still renews must not take what was just given back
         try:
             if lease is None:
                 if self._may_be_held():

@@ -241,6 +241,32 @@ async def test_who_gives_the_lease_back_does_not_say_that_a_renewal_under_way_is
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
+async def test_a_renewal_that_reads_what_giving_back_has_left_does_not_take_it_again() -> None:
+    class Held(ScriptedStore):
+        """The one request that is held on its way is served after all others."""
+
+        holds = False
+
+        async def read(self) -> dict[str, Any] | None:
+            if self.holds:
+                self.holds = False
+                await asyncio.sleep(0.3)
+            return await super().read()
+
+    store = Held()
+    first = make_elector(store, "a")
+    await first.acquire()
+    holding = asyncio.create_task(first.hold())
+    store.holds = True
+    await asyncio.sleep(SETTINGS.retry_seconds + 0.1)
+    assert not store.holds
+    await first.release()
+    await asyncio.sleep(60)
+    holding.cancel()
+    assert store.spec is not None
+    assert store.spec["holderIdentity"] == ""
+
+
 async def test_a_renewal_under_way_does_not_keep_a_lease_that_is_given_back() -> None:
     class Renewing(ScriptedStore):
         """A renewal arrives between the look and the write of whoever gives the lease back."""
