@@ -7,6 +7,7 @@ nothing in here reads a clock, draws a number or opens a connection that was not
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence, Set
 from datetime import datetime
@@ -39,8 +40,8 @@ GAP_SETTLING_SECONDS: Final = 1.0
 other."""
 GAP_RETRY_MAX_SECONDS: Final = 30.0
 GAP_PATIENCE_SECONDS: Final = 5.0
-"""So long a listing after a gap lets the looks go first that a start or a server's return has made due: it
-would slow them down, and finds only what went while nobody watched."""
+"""So long a listing beside watches that have begun lets the looks go first that a start or a server's return
+has made due: it would slow them down, and finds only what went while nobody watched."""
 
 _log = Log(__name__)
 
@@ -71,7 +72,8 @@ class Core:
         self._kube, self._settings = kube, settings
         self._namespaces = settings.watch_namespaces or (None,)
         self.gap = asyncio.Event()
-        """A watch has begun, so that deletions before it may have been lost: a listing is due."""
+        """Something may have been missed: a listing is due."""
+        self._has_broken = False
         self.nodes = NodeCache(monotonic)
         self.pods = PodBook(monotonic)
         self.reports = ReportBook()
@@ -134,7 +136,9 @@ class Core:
     async def _list_nodes(self) -> None:
         with self.nodes.readings.open() as reading:
             nodes = await self._kube.list(NODES)
-        self._wake(self.nodes.replace_all(nodes, reading))
+        changed = self.nodes.replace_all(nodes, reading)
+        # No watch will make these urgent: what it tells later of their nodes is not new then.
+        self._wake(changed, pressing=frozenset(filter(self.nodes.is_losing, changed)))
 
     async def _list_pods(self, *, is_first: bool) -> frozenset[JobKey]:
         """Returns the jobs with which it presses."""
@@ -166,23 +170,26 @@ class Core:
                     await gap.wait()
             if gap.is_set():
                 await asyncio.sleep(settling)
-                await self._wait_for_looks()
+                if not self._has_broken:
+                    await self._wait_for_looks()
             if not gap.is_set() or loop.time() >= due:
                 is_due, due = True, loop.time() + period
             gap.clear()  # before it lists: what is lost from now on, this listing may not show
             try:
                 await self.list_all(spread_seconds=period if is_due else None)
                 settling, is_due = GAP_SETTLING_SECONDS, False
+                self._has_broken = gap.is_set() and self._has_broken
             except KubeError as error:
                 _log.warning("failed, will be repeated", what="listing", error=error.message)
                 gap.set()
                 settling = min(2 * settling, GAP_RETRY_MAX_SECONDS)
 
     async def _wait_for_looks(self) -> None:
-        """Until no more of them wait than are made at a time."""
+        """Until no more of them wait than are made at a time, or they do not get fewer; not for ever."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + GAP_PATIENCE_SECONDS
-        while self.queue.depth() > self._settings.workers and loop.time() < end:  # noqa: ASYNC110 (no event)
+        end, before = loop.time() + GAP_PATIENCE_SECONDS, math.inf
+        while self._settings.workers < (depth := self.queue.depth()) < before and loop.time() < end:
+            before = depth
             await asyncio.sleep(GAP_SETTLING_SECONDS / 2)
 
     async def _list_jobs(self, pressing: Set[JobKey], *, is_first: bool) -> Sequence[JobKey]:
@@ -228,6 +235,12 @@ class Core:
     # not correctness; so none of these waits or fails.
 
     def hear_gap(self) -> None:
+        """A watch has begun: deletions before it may have been lost."""
+        self.gap.set()
+
+    def hear_break(self) -> None:
+        """A watch has broken: until it begins anew, what it would tell is only found by a listing."""
+        self._has_broken = True
         self.gap.set()
 
     def hear_job(self, job: Json, *, deleted: bool = False) -> None:

@@ -88,6 +88,11 @@ class NodeCache:
         """When the node was first heard to show a stop signal (monotonic seconds)."""
         return self._signal_heard.get(name)
 
+    def is_losing(self, key: JobKey) -> bool:
+        """Whether a node of the job is not there, or says that it goes."""
+        names = self._nodes_of.get(key, frozenset())
+        return any(name not in self._nodes or name in self._signal_heard for name in names)
+
     def hear(self, node: Json, *, deleted: bool = False) -> frozenset[JobKey]:
         """Take in a watch event; the jobs that should look because of it."""
         self.readings.note(node["metadata"]["uid"])

@@ -173,7 +173,7 @@ class Service:
         registry = make_registry(lambda: self._credentials, self._core)
         others = asyncio.all_tasks()
         namespaces = self._settings.watch_namespaces
-        with steady_watches(self._core.hear_gap):
+        with steady_watches(self._core.hear_gap, self._core.hear_break):
             tasks = await kopf.spawn_tasks(
                 registry=registry,
                 settings=watch_settings(),

@@ -49,17 +49,17 @@ class Backoffs:
 
 
 @contextlib.contextmanager
-def steady_watches(hear_gap: Callable[[], None]) -> Iterator[None]:
-    """While open, watches begin anew after an error, and `hear_gap` is called after each listing."""
+def steady_watches(hear_gap: Callable[[], None], hear_break: Callable[[], None]) -> Iterator[None]:
+    """While open, watches begin anew after an error, calling `hear_break`; `hear_gap` after a listing."""
     original = watching.continuous_watch
-    watching.continuous_watch = steady(original, hear_gap)
+    watching.continuous_watch = steady(original, hear_gap, hear_break)
     try:
         yield
     finally:
         watching.continuous_watch = original
 
 
-def steady(watch: Watch, hear_gap: Callable[[], None]) -> Watch:
+def steady(watch: Watch, hear_gap: Callable[[], None], hear_break: Callable[[], None]) -> Watch:
     """`watch`, begun anew after every error that kopf would give up at."""
 
     async def steady_watch(*, resource: Any, **arguments: Any) -> AsyncIterator[Any]:
@@ -83,7 +83,7 @@ def steady(watch: Watch, hear_gap: Callable[[], None]) -> Watch:
                 _log.warning(
                     "a watch broke, begins anew", what=resource.plural, seconds=seconds, error=str(error)
                 )
-                hear_gap()
+                hear_break()
             # Not while the error is handled: it keeps the broken watch, and kopf's timer for that one would
             # end this task.
             await asyncio.sleep(seconds)

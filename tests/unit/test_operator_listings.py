@@ -13,6 +13,7 @@ from spot_operator.core import GAP_PATIENCE_SECONDS, GAP_RETRY_MAX_SECONDS, GAP_
 from spot_operator.kube import KubeError
 from spot_operator.settings import Settings
 from spot_operator.testing import JOB_UID
+from spot_operator.workqueue import ORDINARY, URGENT
 
 pytestmark = pytest.mark.looptime
 PERIOD_SECONDS = Settings(namespace="system").resync_seconds
@@ -82,26 +83,62 @@ async def test_many_gaps_at_one_time_are_one_listing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due", "until", "waits"),
+    ("due", "makes_looks", "breaks", "waits"),
     [
-        pytest.param(WORKERS, PERIOD_SECONDS, 0.0, id="no more than are made at a time"),
-        pytest.param(WORKERS + 1, PERIOD_SECONDS, GAP_PATIENCE_SECONDS, id="for ever"),
-        pytest.param(WORKERS + 1, GAP_SETTLING_SECONDS + 1.2, 1.5, id="for a while"),
+        pytest.param(WORKERS, False, False, 0.0, id="no more than are made at a time"),
+        pytest.param(WORKERS + 1000, False, False, 0.5, id="none is made, so that it would help nobody"),
+        pytest.param(WORKERS + 3, True, False, 0.5, id="until few are left"),
+        pytest.param(WORKERS + 1000, True, False, GAP_PATIENCE_SECONDS, id="no longer"),
+        pytest.param(WORKERS + 1000, True, True, 0.0, id="not where nothing else tells of a notice"),
     ],
 )
-async def test_a_listing_after_a_gap_waits_while_looks_pile_up_but_not_for_long(
-    due: int, until: float, waits: float
+async def test_a_listing_after_a_gap_waits_while_looks_are_made_but_not_for_long(
+    due: int, *, makes_looks: bool, breaks: bool, waits: float
 ) -> None:
     listings, began = Listings(), now()
     async with listing_again(listings) as core:
         core.queue._due.clear()
         for number in range(due):
             core.queue.wake(("default", f"job-{number}"))
-        core.hear_gap()
-        await asyncio.sleep(until)
-        core.queue._due.clear()
-        await asyncio.sleep(PERIOD_SECONDS / 2)
+        core.hear_break() if breaks else core.hear_gap()
+        await asyncio.sleep(GAP_SETTLING_SECONDS)
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if makes_looks and core.queue._due:
+                core.queue._due.popitem()
     assert listings.times[0] == began + GAP_SETTLING_SECONDS + waits
+
+
+def test_the_longest_wait_costs_a_notice_of_ten_seconds_no_more_than_half() -> None:
+    assert GAP_PATIENCE_SECONDS <= 5.0
+
+
+async def test_neither_looks_of_later_nor_a_listing_in_its_turn_are_waited_for() -> None:
+    listings, began = Listings(), now()
+    async with listing_again(listings) as core:
+        core.queue._due.clear()
+        for number in range(WORKERS + 1000):
+            core.queue.wake(("default", f"job-{number}"), 2 * PERIOD_SECONDS)
+        core.hear_gap()
+        await asyncio.sleep(PERIOD_SECONDS / 2)
+        for number in range(WORKERS + 1000):
+            core.queue.wake(("default", f"job-{number}"))
+        await asyncio.sleep(PERIOD_SECONDS)
+    assert listings.times == [began + GAP_SETTLING_SECONDS, began + PERIOD_SECONDS]
+
+
+async def test_a_break_is_over_with_the_listing_after_it() -> None:
+    listings, began = Listings(fails=1), now()
+    async with listing_again(listings) as core:
+        core.queue._due.clear()
+        core.hear_break()
+        for number in range(WORKERS + 1):
+            core.queue.wake(("default", f"job-{number}"))
+        await asyncio.sleep(10)
+        core.hear_gap()
+        await asyncio.sleep(10)
+    first, again, after = (time - began - GAP_SETTLING_SECONDS for time in listings.times)
+    assert (first, again, after) == (0.0, 2.0, 10.5)
 
 
 async def test_gaps_however_many_do_not_keep_the_jobs_from_being_looked_at_once_in_a_period() -> None:
@@ -209,6 +246,25 @@ async def test_a_listing_wakes_those_of_whom_something_is_not_there_any_more(kin
     cluster.empty = kind
     await cluster.core.list_all()
     assert KEY in cluster.core.queue._due
+
+
+TAINT = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize("what", ["notice", "gone", "cordoned by hand"])
+async def test_a_notice_that_a_listing_shows_first_is_as_urgent_as_one_that_is_heard(what: str) -> None:
+    cluster = await changing()
+    match what:
+        case "notice":
+            cluster.taints = [TAINT]
+        case "gone":
+            cluster.empty = "/nodes"
+        case _:
+            cluster.is_cordoned = True
+    await cluster.core.list_all()
+    if what != "gone":
+        cluster.core.hear_node(cluster.item("/nodes"))
+    assert cluster.core.queue._due[KEY][0] == (ORDINARY if what == "cordoned by hand" else URGENT)
 
 
 async def test_a_listing_wakes_a_job_that_others_have_written() -> None:

@@ -29,6 +29,18 @@ def test_change_of_a_node_wakes_the_jobs_on_it_and_a_heartbeat_does_not() -> Non
     assert cache.signal_heard("spot-1") is None
 
 
+def test_a_job_is_losing_its_node_while_that_says_so_and_when_it_is_not_there() -> None:
+    cache = make_cache()
+    assert not cache.is_losing(KEY)
+    assert not cache.is_losing(("team-b", "on-no-node"))
+    cache.hear(make_node(taint="karpenter.sh/disrupted"))
+    assert cache.is_losing(KEY)
+    cache.hear(make_node())
+    assert not cache.is_losing(KEY)
+    cache.hear(make_node(), deleted=True)
+    assert cache.is_losing(KEY)
+
+
 def test_late_deletion_of_an_earlier_node_does_not_hide_its_successor() -> None:
     cache = make_cache()
     cache.hear(make_node(uid="uid-2"))

@@ -30,7 +30,7 @@ class Scripted:
     def __init__(self, *scripts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self._scripts = list(scripts)
         self.waits: list[float] = []
-        self.gaps = 0
+        self.gaps = self.breaks = 0
         self.lives_seconds = 0.0
         self._now = 0.0
         monkeypatch.setattr(watches.random, "uniform", lambda _low, high: high)
@@ -54,8 +54,12 @@ class Scripted:
     def hear_gap(self) -> None:
         self.gaps += 1
 
+    def hear_break(self) -> None:
+        self.breaks += 1
+
     async def run(self) -> list[Any]:
-        return [event async for event in watches.steady(self.watch, self.hear_gap)(resource=Pods())]
+        steady = watches.steady(self.watch, self.hear_gap, self.hear_break)
+        return [event async for event in steady(resource=Pods())]
 
 
 Script = Callable[..., Scripted]
@@ -89,7 +93,7 @@ async def test_it_begins_anew_after_an_error_and_what_was_missed_is_asked_for(
     before = num_errors()
     scripted = script([LISTED, EVENT, error], [LISTED, EVENT])
     assert await scripted.run() == [LISTED, EVENT, LISTED, EVENT]
-    assert (scripted.gaps, scripted.waits) == (3, [1.0])
+    assert (scripted.gaps, scripted.breaks, scripted.waits) == (2, 1, [1.0])
     assert num_errors() - before == 1
 
 
@@ -141,12 +145,13 @@ async def test_nothing_of_a_broken_watch_is_left_to_end_the_next_one() -> None:
             raise watching.WatchingError("as fresh as the watch, which it holds")
 
     begun: list[bool] = []
-    assert [event async for event in watches.steady(watch, lambda: None)(resource=Pods())] == [EVENT]
+    steady = watches.steady(watch, lambda: None, lambda: None)
+    assert [event async for event in steady(resource=Pods())] == [EVENT]
     assert len(begun) == 2
 
 
 def test_kopf_is_as_before_once_the_watches_have_ended() -> None:
     original = watching.continuous_watch
-    with watches.steady_watches(lambda: None):
+    with watches.steady_watches(lambda: None, lambda: None):
         assert watching.continuous_watch is not original
     assert watching.continuous_watch is original
