@@ -36,6 +36,9 @@ TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 MAX_PRICE_CHARS: Final = 64
 """Of an annotation that is kept: longer than any price."""
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_EARLIEST: Final = datetime(1000, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""What is written by hand may be at the end of the calendar, where no second can be added."""
 
 
 def time_of(text: Any) -> datetime | None:
@@ -44,7 +47,7 @@ def time_of(text: Any) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(text)
-        return parsed.astimezone(UTC) if parsed.tzinfo else None
+        return min(max(parsed.astimezone(UTC), _EARLIEST), _LATEST) if parsed.tzinfo else None
     except (ValueError, OverflowError):
         return None
 

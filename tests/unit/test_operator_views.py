@@ -243,3 +243,11 @@ def test_a_deletion_with_a_grace_period_that_leaves_the_calendar_still_has_a_tim
     assert view.deletion_timestamp is not None
     assert view.deletion_grace_seconds is not None
     assert view.deletion_timestamp - timedelta(seconds=view.deletion_grace_seconds) < NOW
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_time_at_the_end_of_the_calendar_can_be_reckoned_with(text: str) -> None:
+    moment = time_of(text)
+    assert moment is not None
+    years = timedelta(days=36500)
+    assert moment - years < moment < moment + years
