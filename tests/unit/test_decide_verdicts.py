@@ -8,6 +8,7 @@ import pytest
 from spot_operator.decide import decide
 from spot_operator.model import (
     ContainerView,
+    JobStatus,
     NodeView,
     Notice,
     Observation,
@@ -203,6 +204,28 @@ def test_row_9_a_program_that_was_killed_on_a_node_that_is_gone_is_not_to_blame(
     assert (restart.row, restart.cause, restart.charged) == ("9", Cause.INTERRUPTION, False)
     alive = verdict(make_observation(pods=(make_ended_pod(exit_code),)))
     assert (alive.cause, alive.charged) == (Cause.FAILURE, True)
+
+
+@pytest.mark.parametrize("exit_code", [75, 137, 143])
+@pytest.mark.parametrize(("ended_before", "row"), [(6, "9"), (4, "18")])
+def test_row_9_a_deletion_does_not_explain_an_end_before_it(
+    exit_code: int, ended_before: float, row: str
+) -> None:
+    """The pod of a node that is gone is deleted by whoever cleans up after it."""
+    pod = make_ended_pod(
+        exit_code,
+        finished_at=NOW - seconds(ended_before),
+        deletion_timestamp=NOW + seconds(120),
+        deletion_grace_seconds=120,
+    )
+    restart = verdict(make_observation(pods=(pod,), nodes={"spot-a": None}))
+    assert (restart.row, restart.charged) == (row, False)
+
+
+def test_row_8_comes_first_where_the_cluster_had_chosen_the_node_that_is_gone() -> None:
+    pod = make_ended_pod(137, finished_at=NOW - seconds(40))
+    seen = replace(with_notice(noticed(chosen=True)), pods=(pod,), nodes={"spot-a": None})
+    assert (verdict(seen).row, verdict(seen).cause) == ("8", Cause.VOLUNTARY_EVICTION)
 
 
 def test_row_9_a_suspension_does_not_explain_a_machine_that_was_gone_before() -> None:
@@ -447,16 +470,38 @@ def test_row_17_a_stop_on_purpose_is_not_put_down_to_a_deletion_that_was_asked_f
     assert (restart.row, restart.cause) == ("18", Cause.VOLUNTARY_EVICTION)
 
 
-def test_row_17_stopping_again_and_again_without_progress_is_a_failure() -> None:
-    status = make_status()
-    causes = []
+def stopped_thrice() -> list[JobStatus]:
+    status, after = make_status(), []
     for _ in range(3):
         decision = decide(make_observation(status=status, pods=(make_ended_pod(75),)), NOW, SETTINGS)
-        causes.append(
-            (decision.status.recent_restarts[-1].cause, decision.status.recent_restarts[-1].charged)
-        )
+        after.append(decision.status)
         status = replace(decision.status, gang=make_gang())
+    return after
+
+
+def test_row_17_stopping_again_and_again_without_progress_is_a_failure() -> None:
+    last = [status.recent_restarts[-1] for status in stopped_thrice()]
+    causes = [(restart.cause, restart.charged) for restart in last]
     assert causes == [(Cause.REQUESTED, False), (Cause.REQUESTED, False), (Cause.FAILURE, True)]
+
+
+RECLAIMED = make_node(
+    taints=(
+        Taint(key="aws-node-termination-handler/spot-itn", effect="NoSchedule", time_added=NOW - seconds(10)),
+    )
+)
+
+
+@pytest.mark.parametrize(("node", "row"), [(None, "7"), (RECLAIMED, "5")], ids=["vanished", "said so"])
+def test_also_the_stop_that_was_charged_as_one_too_many_may_turn_out_to_be_a_reclaim(
+    node: NodeView | None, row: str
+) -> None:
+    first = stopped_thrice()[-1]
+    later = make_observation(status=first, pods=(), nodes={"spot-a": node})
+    status = decide(later, NOW + seconds(60), SETTINGS).status
+    last = status.recent_restarts[-1]
+    assert (last.cause, last.row, last.charged) == (Cause.INTERRUPTION, row, False)
+    assert status.restarts.failures == 0
 
 
 def test_row_17b_fenced_starts_the_next_incarnation_uncharged() -> None:

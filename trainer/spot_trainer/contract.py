@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Final
 
 CONTRACT_VERSION = 1
 """Version of everything in this module; a reader refuses a greater one."""
@@ -170,6 +170,20 @@ class OutcomeReason(StrEnum):
     UNCAUGHT_EXCEPTION = "UncaughtException"
     EXITED = "Exited"
     """The program called sys.exit() inside the run with a code of its own."""
+
+
+HOPELESS: Final = frozenset(
+    {
+        OutcomeReason.CHECKPOINT_CONFLICT,
+        OutcomeReason.CHECKPOINT_INCOMPATIBLE,
+        OutcomeReason.CHECKPOINTS_DAMAGED,
+        OutcomeReason.INVALID_ENVIRONMENT,
+        OutcomeReason.NO_SUCH_BUCKET,
+        OutcomeReason.STORE_ACCESS_DENIED,
+        OutcomeReason.STORE_UNSUPPORTED,
+    }
+)
+"""Reasons of a failure that the same program would meet again: its exit code is CONFIG."""
 
 
 class ContractError(ValueError):

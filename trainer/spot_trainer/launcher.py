@@ -17,11 +17,11 @@ from pathlib import Path
 from types import FrameType
 
 from spot_trainer.contract import (
+    HOPELESS,
     TERMINATION_LOG,
     ExitCode,
     Outcome,
     OutcomeKind,
-    OutcomeReason,
     parse_outcome,
 )
 from spot_trainer.notice import LISTENER
@@ -29,18 +29,6 @@ from spot_trainer.notice import LISTENER
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 CANNOT_START = 127
 _SHUTDOWN_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-
-_HOPELESS = frozenset(
-    {
-        OutcomeReason.CHECKPOINT_CONFLICT,
-        OutcomeReason.CHECKPOINT_INCOMPATIBLE,
-        OutcomeReason.CHECKPOINTS_DAMAGED,
-        OutcomeReason.INVALID_ENVIRONMENT,
-        OutcomeReason.NO_SUCH_BUCKET,
-        OutcomeReason.STORE_ACCESS_DENIED,
-        OutcomeReason.STORE_UNSUPPORTED,
-    }
-)
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -65,7 +53,7 @@ def exit_code(program_code: int, outcome: Outcome | None) -> int:
         case OutcomeKind.FENCED:
             return ExitCode.FENCED
         case OutcomeKind.FAILED:
-            return ExitCode.CONFIG if outcome.reason in _HOPELESS else plain or ExitCode.FAILED
+            return ExitCode.CONFIG if outcome.reason in HOPELESS else plain or ExitCode.FAILED
 
 
 def run(command: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:

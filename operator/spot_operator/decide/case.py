@@ -163,6 +163,8 @@ class Case:
         pod = self.fate.pod
         if self.says_node_shutdown or (pod is not None and pod.status_reason in STOPPED_BY_KUBELET):
             return False
+        if self.disruption is not None and self.disruption.last_transition_time is None:
+            return False
         finished = self.termination.finished_at if self.termination is not None else None
         stop = self.first_stop_evidence_time
         if stop is None:

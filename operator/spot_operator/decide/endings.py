@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from spot_operator.decide import avoid, restarts
-from spot_operator.decide.case import Case, Ending, Verdict
+from spot_operator.decide.case import CLOCK_TOLERANCE, Case, Ending, Verdict
 from spot_operator.decide.cost import account, cost_in_words, sum_up
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, forced_time, given_up_time
@@ -228,6 +228,11 @@ def _remember_failure(draft: Draft, case: Case, verdict: Verdict) -> Draft:
     )
 
 
+def _finished_long_ago(case: Case) -> datetime | None:
+    finished = case.termination.finished_at if case.termination is not None else None
+    return finished if finished is not None and finished < case.now - CLOCK_TOLERANCE else None
+
+
 def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reached: int | None) -> Draft:
     progress = draft.status.progress
     durable = progress.durable_step
@@ -253,6 +258,7 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         node_name=case.fate.record.node_name,
         node_uid=case.fate.record.node_uid,
         zone=case.fate.record.zone,
+        finished_time=_finished_long_ago(case),
     )
     status = count_loss(restarts.record(draft.status, restart), restart)
     draft = replace(draft, status=note_interruption(status, restart))

@@ -12,7 +12,16 @@ from spot_operator.decide.draft import Draft
 from spot_operator.decide.fates import Fate, PodFate, find_pod, is_terminal, node_of
 from spot_operator.decide.pods import pod_name
 from spot_operator.decide.signals import hint_of, notice_of, unreachable_since
-from spot_operator.model import UNKNOWN, CapacityStatus, Gang, NodeView, Observation, PodRecord, PodView
+from spot_operator.model import (
+    UNKNOWN,
+    CapacityStatus,
+    Gang,
+    JobSpec,
+    NodeView,
+    Observation,
+    PodRecord,
+    PodView,
+)
 from spot_operator.names import Reason
 
 
@@ -42,7 +51,8 @@ def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodR
                 else None
             ),
             started_time=record.started_time or pod.trainer.running_since,
-            deletion_requested_time=record.deletion_requested_time or _deletion_requested(record, pod, now),
+            deletion_requested_time=record.deletion_requested_time
+            or _deletion_requested(record, pod, _usual_grace_seconds(observation), now),
         )
         ended = pod.trainer.terminated
         if ended is not None and ended.exit_code == 0 and record.exit_time is None:
@@ -50,21 +60,29 @@ def _refresh(record: PodRecord, observation: Observation, now: datetime) -> PodR
     return _refresh_node(record, observation, now)
 
 
-def _deletion_requested(record: PodRecord, pod: PodView, now: datetime) -> datetime | None:
+def _usual_grace_seconds(observation: Observation) -> int:
+    return observation.spec.grace_seconds if isinstance(observation.spec, JobSpec) else 0
+
+
+def _deletion_requested(
+    record: PodRecord, pod: PodView, usual_grace_seconds: int, now: datetime
+) -> datetime | None:
     """When its deletion was asked for: deletionTimestamp less the grace period.
 
     The kubelet's own deletion at the end has no grace, and then both speak of the removal (BeforeDelete in
-    k8s.io/apiserver never moves the timestamp into the past). Of a pod that is first seen so, all that is
-    known is whether it had been seen to end before; if not, it counts as told to stop before it ended.
+    k8s.io/apiserver never moves the timestamp into the past); another request may have shortened it. Of a pod
+    that is first seen so, all that is known is whether it had been seen to end before; if not, it counts as
+    told to stop before it ended.
     """
     if pod.deletion_timestamp is None:
         return None
-    if pod.deletion_grace_seconds:
-        return min(now, pod.deletion_timestamp - timedelta(seconds=pod.deletion_grace_seconds))
-    ended = pod.trainer.terminated
+    grace, ended = pod.deletion_grace_seconds or 0, pod.trainer.terminated
+    asked = min(now, pod.deletion_timestamp - timedelta(seconds=grace)) if grace else now
     if record.exit_time is not None or ended is None or ended.finished_at is None:
-        return now
-    return min(now, ended.finished_at)
+        return asked
+    first_asked = pod.deletion_timestamp - timedelta(seconds=usual_grace_seconds)
+    is_shortened = grace < usual_grace_seconds and ended.finished_at >= first_asked
+    return min(asked, ended.finished_at) if is_shortened or not grace else asked
 
 
 def _refresh_node(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from spot_operator.decide.case import CLOCK_TOLERANCE
-from spot_operator.decide.signals import is_shut_down, notice_of, unreachable_since
+from spot_operator.decide.signals import bad_device, is_shut_down, notice_of, unreachable_since
 from spot_operator.model import UNKNOWN, NodeView, Observation, PolicySettings, Restart
 from spot_operator.names import CapacityType, Cause
 
@@ -38,14 +38,16 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
     node = observation.nodes.get(restart.node_name, UNKNOWN)
     if node is UNKNOWN:
         return restart
-    if isinstance(node, NodeView) and _may_be_the_same(node, restart):
+    interruption = Cause.INTERRUPTION if restart.capacity_type is CapacityType.SPOT else Cause.NODE_LOST
+    if isinstance(node, NodeView) and _may_be_the_same(node, restart) and (broken := bad_device(node)):
+        cause, row, what = Cause.NODE_LOST, "11", f"its node said {broken}"
+    elif isinstance(node, NodeView) and _may_be_the_same(node, restart):
         since = unreachable_since(node)
         if (since is None or since > restart.time + SILENCE_SEEN_AFTER) and not is_shut_down(node):
             return replace(restart, node_was_well=_is_announced_later(restart, node, now))
-        row, what = "10", "its node was out of reach"
+        cause, row, what = interruption, "10", "its node was out of reach"
     else:
-        row, what = "9", "its node was gone"
-    cause = Cause.INTERRUPTION if restart.capacity_type is CapacityType.SPOT else Cause.NODE_LOST
+        cause, row, what = interruption, "9", "its node was gone"
     seconds = round((now - restart.time).total_seconds())
     evidence = f"{restart.evidence}; {what} {seconds} s later"
     return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
@@ -91,7 +93,7 @@ def _took_a_later_pod(restart: Restart, observation: Observation) -> bool:
 def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Restart:
     """What stopped on a spot node that vanished soon afterwards was reclaimed (row 7); so was one that fell
     silent first (row 10)."""
-    stopped_unasked = restart.cause is Cause.REQUESTED and restart.row == "17"
+    stopped_unasked = restart.row == "17"  # also where it was charged, as the third in a row
     if restart.cause not in (Cause.VOLUNTARY_EVICTION, Cause.NODE_LOST) and not stopped_unasked:
         return restart
     if restart.capacity_type is not CapacityType.SPOT:
@@ -108,6 +110,7 @@ def _reclaimed(restart: Restart, observation: Observation, now: datetime) -> Res
     return replace(
         restart,
         cause=Cause.INTERRUPTION,
+        charged=False,
         row="10" if restart.cause is Cause.NODE_LOST else "7",
         evidence=f"{restart.evidence}; its node vanished soon afterwards",
     )
@@ -118,7 +121,7 @@ def _reclaim_was_said(restart: Restart, node: NodeView, now: datetime) -> Restar
     notice = notice_of(node, None, now)
     if notice is None or not notice.confirmed_reclaim:
         return restart
-    if notice.first_seen_time > restart.time + CLOCK_TOLERANCE:
+    if notice.first_seen_time > (restart.finished_time or restart.time) + CLOCK_TOLERANCE:
         return restart
     evidence = f"{restart.evidence}; {notice.signal}, a confirmed reclaim"
-    return replace(restart, cause=Cause.INTERRUPTION, row="5", evidence=evidence)
+    return replace(restart, cause=Cause.INTERRUPTION, charged=False, row="5", evidence=evidence)

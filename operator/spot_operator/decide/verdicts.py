@@ -18,7 +18,7 @@ from spot_operator.decide.signals import SHUTDOWN_MESSAGE, bad_device, is_ready
 from spot_operator.decide.stuck import is_hopeless
 from spot_operator.model import UNKNOWN, NodeView, RuleAction
 from spot_operator.names import Cause, Reason, StopReason
-from spot_trainer.contract import ExitCode, OutcomeKind, OutcomeReason, clean_text
+from spot_trainer.contract import HOPELESS, ExitCode, OutcomeKind, OutcomeReason, clean_text
 
 MAX_STOPS_WITHOUT_PROGRESS: Final = 3
 
@@ -92,7 +92,8 @@ def row_17b_trainer_refused(case: Case) -> Verdict | None:
                 message=outcome.message,
             )
         return _uncharged("17b", Cause.FENCED, "fenced by a greater claim")
-    if case.exit_code != ExitCode.CONFIG:
+    is_hopeless = outcome is not None and outcome.kind is OutcomeKind.FAILED and outcome.reason in HOPELESS
+    if case.exit_code != ExitCode.CONFIG and not is_hopeless:  # torchrun makes 1 of every code
         return None
     reason = outcome.reason if outcome is not None and outcome.reason else Reason.TRAINER_REFUSED
     message = outcome.message if outcome is not None else "the container exited with code 78 (EX_CONFIG)"
@@ -105,7 +106,8 @@ def row_17b_trainer_refused(case: Case) -> Verdict | None:
             reason=Reason.NO_SUCH_BUCKET,
             message=message,
         )
-    return Verdict(ending=Ending.FAIL, row="17b", evidence="exit code 78", reason=reason, message=message)
+    evidence = f"exit code {case.exit_code}, {reason}" if is_hopeless else f"exit code {case.exit_code}"
+    return Verdict(ending=Ending.FAIL, row="17b", evidence=evidence, reason=reason, message=message)
 
 
 def row_0_intentional_stop(case: Case) -> Verdict | None:
@@ -175,11 +177,16 @@ def row_4_scheduler_preemption(case: Case) -> Verdict | None:
 def row_crash_before_notice(case: Case) -> Verdict | None:
     """C2.12: the program ended by itself, and the notice came only afterwards."""
     termination = case.termination
-    if termination is None or termination.finished_at is None or case.first_stop_evidence_time is None:
+    if termination is None or case.first_stop_evidence_time is None:
         return None
-    if not case.ended_before_stop() or termination.exit_code in (0, 137, 143, ExitCode.STOPPED):
+    if not case.ended_before_stop() or case.outcome_is_a_stop or termination.exit_code in (0, 137, 143):
         return None
-    return _application_failure(case, "21", f"exit code {termination.exit_code} before any notice")
+    # What was told later makes nothing the program's fault that was not.
+    return (
+        row_15_never_started(case)
+        or row_11_bad_node_device(case)
+        or _application_failure(case, "21", f"exit code {termination.exit_code} before any notice")
+    )
 
 
 def row_5_confirmed_reclaim(case: Case) -> Verdict | None:
@@ -214,8 +221,12 @@ def row_9_node_object_gone(case: Case) -> Verdict | None:
 
 
 def _stopped_unasked(case: Case) -> bool:
-    """The program was told to stop, or killed, by nobody who left a trace at the API server."""
-    return case.exit_code in (ExitCode.STOPPED, 137, 143) and case.first_stop_evidence_time is None
+    """The program was told to stop, or killed, by nobody who left a trace at the API server until then."""
+    if case.exit_code not in (ExitCode.STOPPED, 137, 143):
+        return False
+    if case.fate.record.notice is not None:
+        return False  # which says more than that its node is not there
+    return case.first_stop_evidence_time is None or case.ended_before_stop()
 
 
 def row_8_voluntary(case: Case) -> Verdict | None:
@@ -391,6 +402,9 @@ def row_17_stopped_on_purpose(case: Case) -> Verdict | None:
     if case.exit_code != ExitCode.STOPPED and not stopped:
         return None
     if case.deletion_requested_time is not None and not case.ended_before_stop():
+        stop = case.gang.stop
+        if stop is not None and stop.reason is StopReason.NEVER_STARTED:
+            return _uncharged("15", Cause.INFRASTRUCTURE, f"started when it was given up: {stop.message}")
         return _uncharged(
             "18", Cause.VOLUNTARY_EVICTION, "stopped after a checkpoint; deleted by someone else"
         )

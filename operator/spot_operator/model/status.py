@@ -135,6 +135,8 @@ class Restart:
     """The node said only later that it would go, so the failure was not its doing. Kept because the next
     process finds nothing of it when the node is gone."""
     zone: str | None = None
+    finished_time: datetime | None = None
+    """When its container ended, where that was heard late; what its node says only since explains nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
