@@ -52,7 +52,7 @@ class Stage:
             )
         return node
 
-    def wait_for_step(self, step: int, *, after_incarnation: int = 0, timeout_seconds: float = 120) -> None:
+    def wait_for_step(self, step: int, *, after_incarnation: int = 0, timeout_seconds: float = 240) -> None:
         """Until that step is done, by an incarnation later than the one given."""
         what = f"step {step}" + (f" after incarnation {after_incarnation}" if after_incarnation else "")
         self.recorder.wait(
@@ -62,7 +62,7 @@ class Stage:
             timeout_seconds=timeout_seconds,
         )
 
-    def wait_until_exposed(self, num_steps: int, *, timeout_seconds: float = 60) -> None:
+    def wait_until_exposed(self, num_steps: int, *, timeout_seconds: float = 120) -> None:
         """Until steps have been done that no checkpoint holds, so that a loss without notice costs some."""
         self.recorder.wait(
             self.job,

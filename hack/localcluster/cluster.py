@@ -108,7 +108,7 @@ class Cluster:
         return run(self._binaries.helm(), "--kubeconfig", self.kubeconfig, *words)
 
     def wait_for(
-        self, condition: Callable[[], bool], *, timeout_seconds: float = 60, what: str = "condition"
+        self, condition: Callable[[], bool], *, timeout_seconds: float = 120, what: str = "condition"
     ) -> None:
         """Poll until the condition holds; raises LocalClusterError on time-out."""
         deadline = time.monotonic() + timeout_seconds

@@ -119,7 +119,7 @@ def test_race_13_the_crash_comes_first_and_the_loss_of_the_node_later(stages: St
     stage.end(1)
     first = stage.expect("Failure", "21", charged=True)
     stage.remove_node()
-    wait_for("upgrade", lambda: not stage.restarts()[0]["charged"], 3)
+    wait_for("upgrade", lambda: not stage.restarts()[0]["charged"], 10)
     assert stage.restarts()[0]["evidence"].startswith(first["evidence"] + "; its node was gone")
     assert stage.status()["restarts"].get("failures", 0) == 0
 

@@ -392,7 +392,7 @@ def test_row_21_a_node_that_dies_soon_after_takes_the_blame(stages: Stages) -> N
     stage.end(1)
     stage.expect("Failure", "21", charged=True)
     stage.remove_node()
-    wait_for("upgrade", lambda: not stage.restarts()[0]["charged"], 3)
+    wait_for("upgrade", lambda: not stage.restarts()[0]["charged"], 10)
     assert (stage.restarts()[0]["cause"], stage.restarts()[0]["row"]) == ("Interruption", "9")
     stage.expect_next_pod()
 

@@ -40,7 +40,7 @@ def test_stop_signal_stops_the_pod_at_once_and_its_end_brings_the_next(
     scene.run(first)
     wait_for("running phase", lambda: scene.status().get("phase") == "Running")
     scene.set_taints(DISRUPTED)
-    wait_for("graceful stop", lambda: scene.is_stopping(first), 2)
+    wait_for("graceful stop", lambda: scene.is_stopping(first), 5)
     assert scene.status()["gang"]["stop"]["reason"] == "NodeSignal"
     scene.set_taints()
     scene.end(first, 75, "stopped", remove=True)

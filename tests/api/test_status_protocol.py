@@ -163,7 +163,7 @@ def test_token_is_refused_from_the_moment_its_pod_has_ended(place: Place) -> Non
     client, token = StatusClient(place.operator, place.scene, "ending"), place.scene.token(pod)
     wait_for("answer", lambda: client.post(token)[0] == 200)
     place.scene.end(pod, 0, "complete")
-    wait_for("refusal", lambda: client.post(token, {"step": 5})[0] == 403, 3)
+    wait_for("refusal", lambda: client.post(token, {"step": 5})[0] == 403, 10)
     place.scene.kubectl("delete", "pod", pod, "-n", place.scene.namespace, "--grace-period=0", "--force")
     assert client.post(token)[0] == 403
     status = place.scene.status("ending")
@@ -174,7 +174,7 @@ def test_token_of_a_deleted_pod_is_refused(place: Place) -> None:
     pod = place.running_pod("deleted")
     client, token = StatusClient(place.operator, place.scene, "deleted"), place.scene.token(pod)
     place.scene.kubectl("delete", "pod", pod, "-n", place.scene.namespace, "--grace-period=0", "--force")
-    wait_for("refusal", lambda: client.post(token)[0] in (401, 403), 3)
+    wait_for("refusal", lambda: client.post(token)[0] in (401, 403), 10)
     place.scene.kubectl("delete", "stj", "deleted", "-n", place.scene.namespace)
 
 
@@ -343,7 +343,7 @@ def test_flood_of_reports_delays_neither_honest_clients_nor_jobs(place: Place, k
     assert flood.answers[200] <= (flood.seconds + 11 if kind == "replayed" else 0)
     assert reviews < 25
     assert worst < PATIENCE_SECONDS
-    assert born - applied < 5
+    assert born - applied < 8
 
 
 def test_server_answers_as_before_after_all_of_this(place: Place) -> None:

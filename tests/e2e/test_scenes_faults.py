@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from scene_bench import TOTAL_STEPS, Bench, Place, Result, SceneFunction, problems
+from scene_bench import FINISH_SECONDS, TOTAL_STEPS, Bench, Place, Result, SceneFunction, problems
 
 from demo.jobs import condition
 from demo.lab import TRAINER_UID
@@ -13,7 +13,7 @@ from demo.manifests import TRAINER_IMAGE
 
 pytestmark = pytest.mark.e2e
 
-NAMED_WITHIN_SECONDS = 30
+NAMED_WITHIN_SECONDS = 60
 NAMED_BY_THE_TRAINER_WITHIN_SECONDS = 120
 """Its program has to start and to end before."""
 S3_AWAY_SECONDS = 60
@@ -41,7 +41,7 @@ def missing_secret(place: Place) -> Result:
     place.apply(plan)
     _names(place, plan.name, "CreateContainerConfigError", 'secret "absent" not found')
     place.lab.cluster.s3.publish(place.lab.cluster.api, place.jobs.namespace, name="absent")
-    place.stage.finish(120)
+    place.stage.finish(FINISH_SECONDS)
     return place.result(plan)
 
 
@@ -53,7 +53,7 @@ def missing_image(place: Place) -> Result:
     _names(place, plan.name, "ImagePullFailed", image)
     tag = ("ctr", "--namespace", "k8s.io", "images", "tag", TRAINER_IMAGE, image)
     subprocess.run(place.lab.cluster.exec_command(f"{place.name}-1", *tag), check=True, timeout=60)
-    place.stage.finish(180)
+    place.stage.finish(FINISH_SECONDS)
     return place.result(plan)
 
 
@@ -63,7 +63,7 @@ def missing_claim(place: Place) -> Result:
     place.apply(plan)
     _names(place, plan.name, "MissingObject", 'persistentvolumeclaim "absent" not found')
     place.lab.cluster.shared_volume(place.jobs.namespace, "absent", owner_uid=TRAINER_UID)
-    place.stage.finish(120)
+    place.stage.finish(FINISH_SECONDS)
     return place.result(plan)
 
 
@@ -80,7 +80,7 @@ def missing_bucket(place: Place) -> Result:
         within_seconds=NAMED_BY_THE_TRAINER_WITHIN_SECONDS,
     )
     place.lab.cluster.s3.create_bucket("absent-bucket")
-    place.stage.finish(120)
+    place.stage.finish(FINISH_SECONDS)
     return place.result(plan, compare=False)
 
 
@@ -114,7 +114,7 @@ def s3_away(place: Place) -> Result:
     # The length of the outage is the disturbance itself.
     time.sleep(S3_AWAY_SECONDS)
     place.lab.cluster.s3.start()
-    stage.finish(120)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan)
 
 
@@ -137,7 +137,7 @@ def operator_killed(place: Place) -> Result:
     reclaim.start()
     killed = place.lab.kill_program(place.lab.operator_pod())
     reclaim.join()
-    stage.finish(150)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, killed=killed)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from scene_bench import (
+    FINISH_SECONDS,
     INTERVAL_SECONDS,
     STEP_SECONDS,
     TOTAL_STEPS,
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.e2e
 GKE_LABELS = {"cloud.google.com/gke-spot": "true"}
 AKS_LABELS = {"kubernetes.azure.com/scalesetpriority": "spot"}
 GKE_NOTICE_SECONDS, AKS_NOTICE_SECONDS = 30, 13
-FINISH_SECONDS = 180
 UNSEEN_STEP_SECONDS = 3
 """So slow that the run is not over before its machine has been given up, however busy this one is."""
 

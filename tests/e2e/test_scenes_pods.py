@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from scene_bench import (
+    FINISH_SECONDS,
     INTERVAL_SECONDS,
     STEP_SECONDS,
     TOTAL_STEPS,
@@ -22,7 +23,6 @@ from localcluster.api import ApiError
 
 pytestmark = pytest.mark.e2e
 
-FINISH_SECONDS = 180
 PRIORITY_CLASS = "more-important"
 LEAK = """
 import pathlib, runpy, sys, threading, time

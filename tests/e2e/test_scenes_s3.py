@@ -2,6 +2,7 @@
 
 import pytest
 from scene_bench import (
+    FINISH_SECONDS,
     INTERVAL_SECONDS,
     STEP_SECONDS,
     TOTAL_STEPS,
@@ -35,7 +36,7 @@ def _reclaim(place: Place, style: ReclaimStyle) -> Result:
     place.apply(plan)
     stage.wait_for_step(15)
     scene = stage.reclaim(style, notice_seconds=60)
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -46,7 +47,7 @@ def hard_kill(place: Place) -> Result:
     stage.wait_for_step(15)
     stage.wait_until_exposed(4)
     scene = stage.kill_node()
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -57,7 +58,7 @@ def crash(place: Place) -> Result:
     stage.wait_for_step(15)
     stage.wait_until_exposed(4)
     scene = stage.crash()
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -68,7 +69,7 @@ def suspend(place: Place) -> Result:
     stage.wait_for_step(15)
     scene = stage.suspend()
     stage.resume(scene)
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -79,7 +80,7 @@ def threshold(place: Place) -> Result:
     place.apply(plan)
     stage.wait_for_step(15)
     scene = stage.reclaim(notice_seconds=60)
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -95,7 +96,7 @@ def deadline(place: Place) -> Result:
     place.apply(plan)
     stage.wait_for_step(15)
     scene = stage.reclaim(notice_seconds=60)
-    stage.finish(180)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from scene_bench import (
+    FINISH_SECONDS,
     INTERVAL_SECONDS,
     STEP_SECONDS,
     TOTAL_STEPS,
@@ -38,7 +39,7 @@ def volume_reclaim(place: Place) -> Result:
     place.apply(plan)
     stage.wait_for_step(15)
     scene = stage.reclaim(notice_seconds=60)
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -49,7 +50,7 @@ def volume_hard_kill(place: Place) -> Result:
     stage.wait_for_step(15)
     stage.wait_until_exposed(4)
     scene = stage.kill_node()
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene)
 
 
@@ -71,7 +72,7 @@ def volume_damage(place: Place) -> Result:
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     stage.resume(scene)
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene, damaged=newest.name)
 
 
@@ -89,7 +90,7 @@ def volume_plain(place: Place) -> Result:
     step = place.lab.cluster.paths.volumes / place.name / CLAIM / plan.name / "step"
     place.lab.cluster.wait_for(lambda: step.exists() and int(step.read_text() or 0) >= 8, what="step 8")
     scene = stage.reclaim(notice_seconds=60)
-    stage.finish(90)
+    stage.finish(FINISH_SECONDS)
     return place.result(plan, scene=scene, step=int(step.read_text()))
 
 

@@ -51,7 +51,7 @@ def test_a_notice_during_start_up_ends_the_process_at_once(script: str, tmp_path
         began = time.monotonic()
         process.signal(signal.SIGTERM)
         assert process.wait() == 75
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6
         outcome = process.outcome()
     assert outcome is not None
     assert (outcome.kind, outcome.reason, outcome.step) == (OutcomeKind.STOPPED, "Notice", 0)
@@ -73,7 +73,7 @@ def test_a_second_notice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_step_that_does_not_end_in_time_leaves_with_what_is_durable(tmp_path: Path) -> None:
-    environ = pod_environ(tmp_path, f"file://{tmp_path}/ckpt", SPOT_GRACE_SECONDS="3")
+    environ = pod_environ(tmp_path, f"file://{tmp_path}/ckpt", SPOT_GRACE_SECONDS="6")
     script = LOOP.replace("time.sleep({step_seconds})", "time.sleep(60 if step == 5 else 0.4)")
     with training(["-c", script], environ) as process:
         process.wait_for(lambda event: event["event"] == "step" and event["step"] == 5)
@@ -81,7 +81,8 @@ def test_a_step_that_does_not_end_in_time_leaves_with_what_is_durable(tmp_path: 
         began = time.monotonic()
         process.signal(signal.SIGTERM)
         assert process.wait() == 75
-        assert 1 < time.monotonic() - began < 3
+        took = time.monotonic() - began
+        assert 2 < took < 6
         outcome = process.outcome()
     assert outcome is not None
     assert (outcome.reason, outcome.step) == ("NoticeWithoutCheckpoint", 5)

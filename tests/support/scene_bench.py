@@ -28,6 +28,8 @@ EPOCHS = 2
 TOTAL_STEPS = 58
 STEP_SECONDS = 0.25
 INTERVAL_SECONDS = 3
+FINISH_SECONDS = 300
+"""From the last disturbance to the end; on a busy machine a trainer takes 45 s until its first step."""
 REFERENCE = "reference"
 NUM_AT_ONCE = 4
 
