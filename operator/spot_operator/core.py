@@ -137,7 +137,7 @@ class Core:
         with self.nodes.readings.open() as reading:
             nodes = await self._kube.list(NODES)
         changed = self.nodes.replace_all(nodes, reading)
-        # No watch will make these urgent: what it tells later of their nodes is not new then.
+        # No watch will make these urgent: a notice that it tells of later is not new then.
         self._wake(changed, pressing=frozenset(filter(self.nodes.is_losing, changed)))
 
     async def _list_pods(self, *, is_first: bool) -> frozenset[JobKey]:
@@ -170,8 +170,7 @@ class Core:
                     await gap.wait()
             if gap.is_set():
                 await asyncio.sleep(settling)
-                if not self._has_broken:
-                    await self._wait_for_looks()
+                await self._wait_for_looks()
             if not gap.is_set() or loop.time() >= due:
                 is_due, due = True, loop.time() + period
             gap.clear()  # before it lists: what is lost from now on, this listing may not show
@@ -185,10 +184,13 @@ class Core:
                 settling = min(2 * settling, GAP_RETRY_MAX_SECONDS)
 
     async def _wait_for_looks(self) -> None:
-        """Until no more of them wait than are made at a time, or they do not get fewer; not for ever."""
+        """Until no more of them wait than are made at a time, or they do not get fewer; not for ever, and not
+        where a watch is broken."""
         loop = asyncio.get_running_loop()
         end, before = loop.time() + GAP_PATIENCE_SECONDS, math.inf
         while self._settings.workers < (depth := self.queue.depth()) < before and loop.time() < end:
+            if self._has_broken:
+                return
             before = depth
             await asyncio.sleep(GAP_SETTLING_SECONDS / 2)
 

@@ -9,6 +9,7 @@ import pytest
 
 from spot_operator.decide import decide
 from spot_operator.model import (
+    UNKNOWN,
     FailurePolicy,
     NodeCondition,
     NodeView,
@@ -127,6 +128,10 @@ def test_a_program_that_was_told_to_stop_and_exits_with_0_has_not_finished(obser
             seen(make_ended_pod(0, finished_at=ago(200), **deleted(TOLD, grace=1))),
             id="deleted in a hurry long after it had ended",
         ),
+        pytest.param(
+            seen(make_ended_pod(0, finished_at=ago(40), **deleted(TOLD, grace=30))),
+            id="deleted with less time when it had ended",
+        ),
     ],
 )
 def test_a_program_that_exits_with_0_before_anything_tells_it_to_stop_has_finished(
@@ -144,6 +149,9 @@ def test_a_stop_that_the_trainer_tells_of_is_no_failure_whatever_came_after_it(e
     pod = make_ended_pod(exit_code, outcome=STOPPED, finished_at=ago(7), **deleted(1))
     restart = verdict(seen(pod, stop=asked))
     assert (restart.row, restart.cause, restart.charged) == ("17", Cause.REQUESTED, False)
+    assert restart.finished_time == ago(7)
+    soon = verdict(seen(make_ended_pod(exit_code, outcome=STOPPED, finished_at=ago(4))))
+    assert soon.finished_time is None  # status stays small where it says nothing
     told = seen(make_ended_pod(exit_code, outcome=STOPPED, finished_at=ago(30)), node=reclaimed(20))
     restart = verdict(told)
     assert (restart.row, restart.cause, restart.charged) == ("5", Cause.INTERRUPTION, False)
@@ -181,6 +189,18 @@ def stopped_before(**changes: Any) -> Restart:
     found = verdict(seen(make_ended_pod(75)))
     assert found.row == "17"
     return replace(found, **changes)
+
+
+@pytest.mark.parametrize("exit_code", [75, 1])
+def test_a_stop_on_a_node_that_is_gone_is_no_stop_too_many(exit_code: int) -> None:
+    history = (stopped_before(), stopped_before())
+    observation = make_observation(
+        status=make_status(recent_restarts=history),
+        pods=(make_ended_pod(exit_code, outcome=STOPPED),),
+        nodes={"spot-a": None},
+    )
+    last = decide(observation, NOW, SETTINGS).status.recent_restarts[-1]
+    assert (last.row, last.cause, last.charged) == ("9", Cause.INTERRUPTION, False)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +241,20 @@ def test_a_container_that_could_not_start_did_not_crash_before_the_notice(reason
     pod = make_ended_pod(128, reason=reason, finished_at=ago(40))
     for node in (make_node(), reclaimed(20)):
         assert (verdict(seen(pod, node=node)).row, verdict(seen(pod, node=node)).charged) == ("15", False)
+        broken = replace(BROKEN_DEVICE, taints=node.taints)
+        assert verdict(seen(pod, node=broken)).row == "11"
 
 
-def test_a_broken_accelerator_explains_also_a_crash_that_a_notice_came_after() -> None:
-    both = replace(BROKEN_DEVICE, taints=reclaimed(20).taints)
-    restart = verdict(seen(make_ended_pod(1, finished_at=ago(40)), node=both))
-    assert (restart.row, restart.cause, restart.charged) == ("11", Cause.NODE_LOST, False)
+@pytest.mark.parametrize(
+    ("node", "row"), [(BROKEN_DEVICE, "11"), (make_node(boot_id="boot-2"), "10")], ids=["broken", "rebooted"]
+)
+def test_what_explains_a_crash_explains_it_also_where_a_notice_came_after_it(
+    node: NodeView, row: str
+) -> None:
+    for taints in ((), reclaimed(20).taints):
+        there = replace(node, taints=taints)
+        restart = verdict(seen(make_ended_pod(1, finished_at=ago(40)), node=there, boot_id="boot-1"))
+        assert (restart.row, restart.cause, restart.charged) == (row, Cause.NODE_LOST, False)
 
 
 def test_a_program_that_failed_before_its_node_said_that_the_accelerator_is_broken_is_not_to_blame() -> None:
@@ -237,8 +265,66 @@ def test_a_program_that_failed_before_its_node_said_that_the_accelerator_is_brok
     (restart,) = later.recent_restarts
     assert (restart.row, restart.cause, restart.charged) == ("11", Cause.NODE_LOST, False)
     assert restart.evidence == "exit code 1; its node said XIDErrors=True 40 s later"
+    assert [each.value for each in later.avoid] == ["spot-a"]
     too_late = decide(told, NOW + seconds(91), SETTINGS).status
     assert too_late.recent_restarts[0].charged
+
+
+def test_a_later_pod_on_a_machine_proves_nothing_about_its_accelerator() -> None:
+    first = decide(seen(make_ended_pod(1)), NOW, SETTINGS).status
+    again = make_gang(incarnation=2, pods=(record(node_uid=make_node().uid, started_time=NOW),))
+    told = make_observation(status=replace(first, gang=again), nodes={"spot-a": BROKEN_DEVICE})
+    assert decide(told, NOW + seconds(20), SETTINGS).status.recent_restarts[0].row == "11"
+
+
+def test_a_machine_that_took_a_later_pod_had_been_well_whatever_became_of_it() -> None:
+    first = decide(seen(make_ended_pod(1)), NOW, SETTINGS).status
+    again = make_gang(incarnation=2, pods=(record(node_uid=make_node().uid, started_time=NOW),))
+    off = make_node(taints=(Taint(key="node.kubernetes.io/out-of-service", effect="NoExecute"),))
+    for node in (off, None):
+        told = make_observation(status=replace(first, gang=again), nodes={"spot-a": node})
+        assert decide(told, NOW + seconds(20), SETTINGS).status.recent_restarts[0].charged
+
+
+@pytest.mark.parametrize(
+    ("node", "row", "cause"),
+    [
+        (replace(BROKEN_DEVICE, uid="another"), "9", Cause.INTERRUPTION),
+        (
+            replace(
+                BROKEN_DEVICE, taints=(Taint(key="node.kubernetes.io/out-of-service", effect="NoExecute"),)
+            ),
+            "10",
+            Cause.INTERRUPTION,
+        ),
+    ],
+    ids=["of another node", "of one that is off"],
+)
+def test_a_broken_accelerator_counts_less_than_a_machine_that_is_not_there(
+    node: NodeView, row: str, cause: Cause
+) -> None:
+    first = decide(seen(make_ended_pod(1)), NOW, SETTINGS).status
+    told = make_observation(status=first, pods=(), nodes={"spot-a": node})
+    restart = decide(told, NOW + seconds(40), SETTINGS).status.recent_restarts[0]
+    assert (restart.row, restart.cause) == (row, cause)
+
+
+def test_the_stop_that_is_one_too_many_fails_the_job_only_when_its_node_has_outlived_it() -> None:
+    history = (stopped_before(), stopped_before())
+    strict = make_spec(failure_policy=FailurePolicy(backoff_limit=0))
+    last = make_observation(
+        spec=strict, status=make_status(recent_restarts=history), pods=(make_ended_pod(75),)
+    )
+    settling = decide(last, NOW, SETTINGS).status
+    assert settling.recent_restarts[-1].charged
+    for node, has_failed in ((None, False), (make_node(), True)):
+        status = settling
+        for after in (0, 60, 90):
+            assert status.phase is not Phase.FAILED
+            there = {"spot-a": node if after else make_node()}
+            later = replace(last, status=status, pods=(), nodes=there)
+            status = decide(later, NOW + seconds(after), SETTINGS).status
+        assert (status.phase is Phase.FAILED) is has_failed
 
 
 @pytest.mark.parametrize(("ended", "row"), [(20, "17"), (5, "5")])
@@ -251,11 +337,27 @@ def test_a_stop_is_not_put_down_to_a_notice_that_came_long_after_it(ended: float
     assert later.recent_restarts[0].row == row
 
 
+def test_a_notice_without_a_time_may_have_been_there_where_the_node_could_not_be_read() -> None:
+    ended = replace(seen(make_ended_pod(75, finished_at=ago(20))), nodes={"spot-a": UNKNOWN})
+    first = decide(ended, NOW, SETTINGS).status
+    assert first.recent_restarts[0].row == "17"
+    timeless = make_node(taints=(replace(reclaimed(0).taints[0], time_added=None),))
+    told = make_observation(status=first, pods=(), nodes={"spot-a": timeless})
+    assert decide(told, NOW + seconds(3), SETTINGS).status.recent_restarts[0].row == "5"
+
+
 def test_what_starts_when_it_is_given_up_and_stops_is_nobody_elses_deletion() -> None:
     given_up = Stop(reason=StopReason.NEVER_STARTED, time=ago(10), message="cannot pull the image")
-    restart = verdict(seen(make_ended_pod(75, finished_at=ago(5), **deleted(10)), stop=given_up))
-    assert (restart.row, restart.cause) == ("15", Cause.INFRASTRUCTURE)
+    first = decide(
+        seen(make_ended_pod(75, finished_at=ago(5), **deleted(10)), stop=given_up), NOW, SETTINGS
+    ).status
+    (restart,) = first.recent_restarts
+    assert (restart.cause, restart.charged) == (Cause.INFRASTRUCTURE, False)
     assert restart.evidence == "started when it was given up: cannot pull the image"
+    again = make_gang(incarnation=2, stop=given_up, pods=(record(started_time=None),))
+    later = make_observation(status=replace(first, gang=again), pods=())
+    # It has run once: what keeps it from starting now may pass as well.
+    assert decide(later, NOW + seconds(700), SETTINGS).status.phase is not Phase.FAILED
 
 
 # --- who ended it

@@ -113,6 +113,35 @@ def test_the_longest_wait_costs_a_notice_of_ten_seconds_no_more_than_half() -> N
     assert GAP_PATIENCE_SECONDS <= 5.0
 
 
+async def test_a_watch_that_breaks_while_looks_are_waited_for_ends_the_wait() -> None:
+    listings, began = Listings(), now()
+    async with listing_again(listings) as core:
+        core.queue._due.clear()
+        core.hear_gap()
+        for number in range(WORKERS + 1000):
+            core.queue.wake(("default", f"job-{number}"))
+        await asyncio.sleep(GAP_SETTLING_SECONDS + 0.2)
+        core.hear_break()
+        for _ in range(50):
+            core.queue._due.popitem()
+            await asyncio.sleep(0.1)
+    assert listings.times[0] == began + GAP_SETTLING_SECONDS + 0.5
+
+
+async def test_a_watch_that_breaks_during_a_listing_is_not_forgotten() -> None:
+    listings, began = Listings(), now()
+    async with listing_again(listings) as core:
+        core.queue._due.clear()
+        listings.while_listing = core.hear_break
+        core.hear_break()
+        for number in range(WORKERS + 1000):
+            core.queue.wake(("default", f"job-{number}"))
+        for _ in range(50):
+            await asyncio.sleep(0.1)
+            core.queue._due.popitem()
+    assert listings.times == [began + GAP_SETTLING_SECONDS, began + 2 * GAP_SETTLING_SECONDS]
+
+
 async def test_neither_looks_of_later_nor_a_listing_in_its_turn_are_waited_for() -> None:
     listings, began = Listings(), now()
     async with listing_again(listings) as core:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from spot_operator.decide import restarts
+from spot_operator.decide import avoid, restarts
 from spot_operator.decide.conditions import (
     derive_message,
     derive_phase,
@@ -150,6 +150,7 @@ def reconsider_verdicts(draft: Draft) -> Draft:
         if better.cause is not restart.cause or better.evidence != restart.evidence:
             counts = restarts.recount(counts, restart.cause, better.cause)
             draft = replace(draft, status=count_loss(draft.status, better, restart))
+            draft = avoid.after(draft, better.cause, better)
             if restart.charged and not better.charged and status.gang is None:
                 draft = draft.with_status(next_launch_time=None)  # nothing is held against the program
             draft = draft.say(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from spot_operator.decide.draft import Draft
 from spot_operator.decide.volumes import uses_claims
-from spot_operator.model import Avoidance, AvoidKind, JobStatus, PodRecord
+from spot_operator.model import Avoidance, AvoidKind, JobStatus, PodRecord, Restart
 from spot_operator.names import LABEL_HOSTNAME, LABEL_ZONE, Cause
 
 NODE_TIME: Final = timedelta(minutes=15)
@@ -28,15 +28,15 @@ ZONE_CAUSES: Final = frozenset({Cause.INTERRUPTION})
 """Spot capacity is taken away by the zone, and others of it are likely to follow."""
 
 
-def after(draft: Draft, cause: Cause, record: PodRecord) -> Draft:
-    """Avoid where the pod of that record was, if the cause lies there."""
+def after(draft: Draft, cause: Cause, record: PodRecord | Restart) -> Draft:
+    """Avoid where that pod was, if the cause lies there."""
     if cause not in NODE_CAUSES:
         return draft
     return add(draft, record, zone_too=cause in ZONE_CAUSES)
 
 
-def add(draft: Draft, record: PodRecord, *, zone_too: bool) -> Draft:
-    """Avoid the record's node, and its zone unless a volume ties the job to it."""
+def add(draft: Draft, record: PodRecord | Restart, *, zone_too: bool) -> Draft:
+    """Avoid the pod's node, and its zone unless a volume ties the job to it."""
     new = []
     if record.node_name is not None:
         until = (draft.now + NODE_TIME).replace(microsecond=0)

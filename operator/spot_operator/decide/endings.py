@@ -13,7 +13,7 @@ from spot_operator.decide.overheads import note_interruption
 from spot_operator.decide.progress import location_name, merge_outcome, newest_checkpoint
 from spot_operator.decide.rates import count_loss
 from spot_operator.decide.verdicts import classify
-from spot_operator.model import Gang, LastFailure, Progress, Restart
+from spot_operator.model import Gang, LastFailure, NodeView, Progress, Restart
 from spot_operator.names import Cause, ConditionType, Reason
 from spot_trainer.contract import clean_text
 
@@ -228,9 +228,12 @@ def _remember_failure(draft: Draft, case: Case, verdict: Verdict) -> Draft:
     )
 
 
-def _finished_long_ago(case: Case) -> datetime | None:
+def _finished_unannounced(case: Case) -> datetime | None:
+    """When the container ended, if that is heard late and its node, which says nothing even now, was read."""
     finished = case.termination.finished_at if case.termination is not None else None
-    return finished if finished is not None and finished < case.now - CLOCK_TOLERANCE else None
+    if finished is None or finished >= case.now - CLOCK_TOLERANCE:
+        return None
+    return finished if isinstance(case.fate.node, NodeView) else None
 
 
 def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reached: int | None) -> Draft:
@@ -258,7 +261,7 @@ def _relaunch_later(draft: Draft, gang: Gang, case: Case, verdict: Verdict, reac
         node_name=case.fate.record.node_name,
         node_uid=case.fate.record.node_uid,
         zone=case.fate.record.zone,
-        finished_time=_finished_long_ago(case),
+        finished_time=_finished_unannounced(case),
     )
     status = count_loss(restarts.record(draft.status, restart), restart)
     draft = replace(draft, status=note_interruption(status, restart))

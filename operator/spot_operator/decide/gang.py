@@ -70,9 +70,9 @@ def _deletion_requested(
     """When its deletion was asked for: deletionTimestamp less the grace period.
 
     The kubelet's own deletion at the end has no grace, and then both speak of the removal (BeforeDelete in
-    k8s.io/apiserver never moves the timestamp into the past); another request may have shortened it. Of a pod
-    that is first seen so, all that is known is whether it had been seen to end before; if not, it counts as
-    told to stop before it ended.
+    k8s.io/apiserver never moves the timestamp into the past); where a second request cut it short after its
+    time was over, the grace period is 1. Of a pod that is first seen so, all that is known is whether it had
+    been seen to end before; if not, it counts as told to stop before it ended.
     """
     if pod.deletion_timestamp is None:
         return None
@@ -81,8 +81,8 @@ def _deletion_requested(
     if record.exit_time is not None or ended is None or ended.finished_at is None:
         return asked
     first_asked = pod.deletion_timestamp - timedelta(seconds=usual_grace_seconds)
-    is_shortened = grace < usual_grace_seconds and ended.finished_at >= first_asked
-    return min(asked, ended.finished_at) if is_shortened or not grace else asked
+    is_cut_short = grace == 1 and ended.finished_at >= first_asked
+    return min(asked, ended.finished_at) if is_cut_short or not grace else asked
 
 
 def _refresh_node(record: PodRecord, observation: Observation, now: datetime) -> PodRecord:

@@ -110,7 +110,9 @@ def exceeded_limit(status: JobStatus, spec: JobSpec) -> tuple[Reason, str] | Non
 
 def settle_time(restart: Restart, settings: PolicySettings) -> datetime | None:
     """Until when the loss of its node may still take the blame for a failure; None: it is settled."""
-    if not restart.charged or restart.row != "21" or restart.node_name is None or not settings.settle_seconds:
+    if not restart.charged or restart.row not in ("17", "21") or restart.node_name is None:
+        return None
+    if not settings.settle_seconds:
         return None
     if restart.node_was_well:
         return None

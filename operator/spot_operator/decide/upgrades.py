@@ -33,24 +33,30 @@ def _settled(restart: Restart, observation: Observation, now: datetime, settings
         return restart
     if restart.node_was_well:
         return restart
-    if _outlived(restart, observation):
-        return restart
     node = observation.nodes.get(restart.node_name, UNKNOWN)
     if node is UNKNOWN:
         return restart
-    interruption = Cause.INTERRUPTION if restart.capacity_type is CapacityType.SPOT else Cause.NODE_LOST
-    if isinstance(node, NodeView) and _may_be_the_same(node, restart) and (broken := bad_device(node)):
+    same = node if isinstance(node, NodeView) and _may_be_the_same(node, restart) else None
+    has_outlived = _outlived(restart, observation)
+    cause = Cause.INTERRUPTION if restart.capacity_type is CapacityType.SPOT else Cause.NODE_LOST
+    if same is None and not has_outlived:
+        row, what = "9", "its node was gone"
+    elif same is not None and not has_outlived and _is_out_of_reach(same, restart):
+        row, what = "10", "its node was out of reach"
+    elif same is not None and (broken := bad_device(same)):  # also where a later pod has started on it
         cause, row, what = Cause.NODE_LOST, "11", f"its node said {broken}"
-    elif isinstance(node, NodeView) and _may_be_the_same(node, restart):
-        since = unreachable_since(node)
-        if (since is None or since > restart.time + SILENCE_SEEN_AFTER) and not is_shut_down(node):
-            return replace(restart, node_was_well=_is_announced_later(restart, node, now))
-        cause, row, what = interruption, "10", "its node was out of reach"
+    elif same is not None:
+        return replace(restart, node_was_well=_is_announced_later(restart, same, now))
     else:
-        cause, row, what = interruption, "9", "its node was gone"
+        return restart
     seconds = round((now - restart.time).total_seconds())
     evidence = f"{restart.evidence}; {what} {seconds} s later"
     return replace(restart, cause=cause, row=row, charged=False, evidence=evidence)
+
+
+def _is_out_of_reach(node: NodeView, restart: Restart) -> bool:
+    since = unreachable_since(node)
+    return is_shut_down(node) or (since is not None and since <= restart.time + SILENCE_SEEN_AFTER)
 
 
 def _is_announced_later(restart: Restart, node: NodeView, now: datetime) -> bool:

@@ -183,8 +183,9 @@ def row_crash_before_notice(case: Case) -> Verdict | None:
         return None
     # What was told later makes nothing the program's fault that was not.
     return (
-        row_15_never_started(case)
+        _rebooted(case)
         or row_11_bad_node_device(case)
+        or row_15_never_started(case)
         or _application_failure(case, "21", f"exit code {termination.exit_code} before any notice")
     )
 
@@ -222,7 +223,8 @@ def row_9_node_object_gone(case: Case) -> Verdict | None:
 
 def _stopped_unasked(case: Case) -> bool:
     """The program was told to stop, or killed, by nobody who left a trace at the API server until then."""
-    if case.exit_code not in (ExitCode.STOPPED, 137, 143):
+    is_stop = case.outcome is not None and case.outcome.kind is OutcomeKind.STOPPED
+    if not is_stop and case.exit_code not in (ExitCode.STOPPED, 137, 143):
         return False
     if case.fate.record.notice is not None:
         return False  # which says more than that its node is not there
@@ -254,11 +256,17 @@ def row_10_node_lost(case: Case) -> Verdict | None:
     if (is_lost or _is_container_missing(case)) and not _was_called_off(case):
         what = "ContainerStatusUnknown" if is_lost else "the pod failed and its container has no end"
         return _uncharged("10", Cause.NODE_LOST, f"{what}: the machine or its kubelet restarted")
-    if _has_rebooted(case) and case.exit_code != 0:
-        return _uncharged("10", Cause.NODE_LOST, "the machine has been booted again since")
+    if rebooted := _rebooted(case):
+        return rebooted
     if case.fate.pod is not None and case.fate.pod.status_reason == "NodeLost":
         return _uncharged("10", Cause.NODE_LOST, "pod reason NodeLost")
     return None
+
+
+def _rebooted(case: Case) -> Verdict | None:
+    if not _has_rebooted(case) or case.exit_code == 0:
+        return None
+    return _uncharged("10", Cause.NODE_LOST, "the machine has been booted again since")
 
 
 def _has_rebooted(case: Case) -> bool:
@@ -404,7 +412,7 @@ def row_17_stopped_on_purpose(case: Case) -> Verdict | None:
     if case.deletion_requested_time is not None and not case.ended_before_stop():
         stop = case.gang.stop
         if stop is not None and stop.reason is StopReason.NEVER_STARTED:
-            return _uncharged("15", Cause.INFRASTRUCTURE, f"started when it was given up: {stop.message}")
+            return _uncharged("18", Cause.INFRASTRUCTURE, f"started when it was given up: {stop.message}")
         return _uncharged(
             "18", Cause.VOLUNTARY_EVICTION, "stopped after a checkpoint; deleted by someone else"
         )

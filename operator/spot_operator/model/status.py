@@ -136,7 +136,8 @@ class Restart:
     process finds nothing of it when the node is gone."""
     zone: str | None = None
     finished_time: datetime | None = None
-    """When its container ended, where that was heard late; what its node says only since explains nothing."""
+    """When its container ended, where that was heard late and its node said nothing even then; what it says
+    since explains nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
